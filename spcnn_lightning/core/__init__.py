@@ -1,0 +1,1 @@
+"""The types that every part shares: sites, batches, windows, kernel maps, backends."""

@@ -1,0 +1,195 @@
+"""KernelMap (rulebook): which input row feeds which output row through which tap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from spcnn_lightning.core.active_set import ActiveSet, check_field, unravel
+from spcnn_lightning.core.geometry import Activity, ConvGeometry
+
+TABLE_FACTOR = 4
+"""A field with at most this many sites per (input site, tap) is looked up in a dense table."""
+
+
+class KernelMap:
+    """The pairs (input row, tap, output row) of one window on one active set.
+
+    Attributes:
+        geometry: The window.
+        output: The active set of the output, M sites.
+        in_to_out: int64, shape (N, K): the output row that input row n reaches through tap k,
+            or M where there is none.
+        out_to_in: int64, shape (M, K): the input row under tap k of output row m, or N where
+            that site is not active.
+    """
+
+    def __init__(self, geometry: ConvGeometry, output: ActiveSet, in_to_out: Tensor) -> None:
+        self.geometry = geometry
+        self.output = output
+        self.in_to_out = in_to_out
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of input rows, N."""
+        return self.in_to_out.shape[0]
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of output rows, M."""
+        return self.output.num_sites
+
+    @cached_property
+    def num_pairs(self) -> int:
+        """Number of (input row, tap, output row) triples: multiply-adds per pair of channels."""
+        return int((self.in_to_out < self.num_outputs).sum())
+
+    @cached_property
+    def out_to_in(self) -> Tensor:
+        """The transposed view of ``in_to_out``."""
+        with torch.inference_mode(False), torch.no_grad():
+            n, taps, m = self.num_inputs, self.geometry.num_taps, self.num_outputs
+            # Row M collects the entries that reach no output, and is cut off.
+            table = self.in_to_out.new_full(((m + 1) * taps,), n)
+            tap = torch.arange(taps, device=table.device)
+            row = torch.arange(n, device=table.device)[:, None].expand(n, taps)
+            table[(self.in_to_out * taps + tap).reshape(-1)] = row.reshape(-1)
+            return table.view(m + 1, taps)[:m]
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor, list[int]]:
+        """Input rows and output rows of all pairs, grouped by tap, and the number for each tap."""
+        with torch.inference_mode(False), torch.no_grad():
+            reaches = (self.in_to_out < self.num_outputs).T
+            tap, row_in = reaches.nonzero(as_tuple=True)
+            row_out = self.in_to_out[row_in, tap]
+            return row_in, row_out, reaches.sum(1).tolist()
+
+    @cached_property
+    def outside(self) -> Tensor | None:
+        """Window slots that lie outside the input field: bool (M, K), or None if there are none."""
+        geometry = self.geometry
+        if not any(low or high for low, high in geometry.padding):
+            return None
+        device = self.output.device
+        low = torch.tensor([pair[0] for pair in geometry.padding], device=device)
+        stride = torch.tensor(geometry.stride, device=device)
+        dilation = torch.tensor(geometry.dilation, device=device)
+        taps = torch.tensor(geometry.offsets, device=device) * dilation
+        sites = (self.output.coords[:, 1:] * stride - low)[:, None, :] + taps
+        limits = torch.tensor(self._input_shape, device=device)
+        return ((sites < 0) | (sites >= limits)).any(-1)
+
+    _input_shape: tuple[int, ...] = ()
+
+    def relocated(self, move: Callable[[Tensor], Tensor], memo: dict[int, ActiveSet]) -> KernelMap:
+        """Return the same map with every tensor passed through ``move``."""
+        moved = KernelMap(self.geometry, self.output.relocated(move, memo), move(self.in_to_out))
+        moved._input_shape = self._input_shape
+        return moved
+
+
+def kernel_map(active_set: ActiveSet, geometry: ConvGeometry) -> KernelMap:
+    """Return the kernel map of a window on an active set, building it the first time.
+
+    Equal geometry on the same set returns the same map, and so the same output set.
+
+    Raises:
+        ValueError: If the window does not fit into the field, or does not keep a field's shape
+            although it is submanifold.
+    """
+    return active_set.kernel_map("core", geometry, lambda: build_kernel_map(active_set, geometry))
+
+
+def build_kernel_map(active_set: ActiveSet, geometry: ConvGeometry) -> KernelMap:
+    """Build the kernel map of ``geometry`` on ``active_set``; see `kernel_map`."""
+    shape = geometry.output_shape(active_set.spatial_shape)
+    check_field(shape, active_set.batch_size)
+    keys, reaches = _candidates(active_set, geometry, shape)
+    if geometry.activity is Activity.SUBMANIFOLD:
+        if shape != active_set.spatial_shape:
+            raise ValueError(
+                f"a submanifold window keeps the field, but kernel_size {geometry.kernel_size} "
+                f"with padding {geometry.padding} turns {active_set.spatial_shape} into {shape}: "
+                "build the geometry with ConvGeometry.submanifold(kernel_size, dilation)"
+            )
+        in_to_out = _rows_of_known_sites(active_set, keys, reaches)
+        output = active_set
+    else:
+        unique, in_to_out = _rows_of_new_sites(keys, reaches, active_set.batch_size, shape)
+        output = ActiveSet(
+            unravel(unique, shape),
+            shape,
+            active_set.batch_size,
+            tensor_stride=[
+                t * s for t, s in zip(active_set.tensor_stride, geometry.stride, strict=True)
+            ],
+            offset=[
+                o - t * low
+                for o, t, (low, _) in zip(
+                    active_set.offset, active_set.tensor_stride, geometry.padding, strict=True
+                )
+            ],
+            validate=False,
+        )
+    result = KernelMap(geometry, output, in_to_out)
+    result._input_shape = active_set.spatial_shape
+    return result
+
+
+def _candidates(
+    active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Return for each (input row, tap) the key of the output site, and whether it exists."""
+    device = active_set.device
+    taps = torch.tensor(geometry.offsets, device=device)
+    keys = active_set.coords[:, :1].long().expand(-1, geometry.num_taps)
+    reaches = torch.ones_like(keys, dtype=torch.bool)
+    for axis, size in enumerate(shape):
+        stride, (low, _) = geometry.stride[axis], geometry.padding[axis]
+        # stride * output = input + padding_low - dilation * tap
+        steps = low - geometry.dilation[axis] * taps[:, axis]
+        site = active_set.coords[:, axis + 1, None].long() + steps
+        if stride > 1:
+            reaches &= site % stride == 0
+            site = torch.div(site, stride, rounding_mode="floor")
+        reaches &= (site >= 0) & (site < size)
+        keys = keys * size + site
+    return keys, reaches
+
+
+def _rows_of_new_sites(
+    keys: Tensor, reaches: Tensor, batch_size: int, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Return the sorted keys of all sites that are reached, and the row of each candidate."""
+    field = batch_size * math.prod(shape)
+    if field <= TABLE_FACTOR * keys.numel():
+        # Key `field` stands for "reaches nothing".
+        keys = torch.where(reaches, keys, field)
+        hit = torch.zeros(field + 1, dtype=torch.bool, device=keys.device)
+        hit[keys.reshape(-1)] = True
+        hit[field] = False
+        unique = hit.nonzero()[:, 0]
+        rows = torch.empty(field + 1, dtype=torch.int64, device=keys.device)
+        rows[unique] = torch.arange(len(unique), device=keys.device)
+        rows[field] = len(unique)
+        return unique, rows[keys]
+    unique, inverse = torch.unique(keys[reaches], return_inverse=True)
+    in_to_out = torch.full_like(keys, len(unique))
+    in_to_out[reaches] = inverse
+    return unique, in_to_out
+
+
+def _rows_of_known_sites(active_set: ActiveSet, keys: Tensor, reaches: Tensor) -> Tensor:
+    """Return the row of each candidate in ``active_set``, or N where it is not active."""
+    n = active_set.num_sites
+    if n == 0:
+        return keys
+    known, order = torch.sort(active_set.keys())
+    place = torch.searchsorted(known, keys).clamp_(max=n - 1)
+    found = reaches & (known[place] == keys)
+    return torch.where(found, order[place], n)
