@@ -1,0 +1,93 @@
+"""SparseNetwork: layers in a row, a readout and a linear classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+
+from spcnn_lightning.core.sparse_batch import SparseBatch
+from spcnn_lightning.nn import Readout, SparseConv
+from spcnn_lightning.nn.pooling import ReadoutMode
+
+
+class SparseNetwork(nn.Module):
+    """Sparse layers in a row, then one vector per sample, then a linear classifier.
+
+    Args:
+        layers: Modules from `SparseBatch` to `SparseBatch`, in order.
+        num_features: Channels after the last layer.
+        num_classes: C.
+        in_channels: Features of an input site.
+        spatial_shape: Sizes of the input field, in sites. Checked against the layers.
+        readout: How the field at the top becomes one vector; see `Readout`.
+
+    Attributes:
+        layers: ``nn.ModuleList`` of the sparse layers.
+        readout: The `Readout`.
+        classifier: ``nn.Linear``, on the readout.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[nn.Module],
+        num_features: int,
+        num_classes: int,
+        in_channels: int,
+        spatial_shape: Sequence[int],
+        readout: ReadoutMode = "site",
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.readout = Readout(readout)
+        self.classifier = nn.Linear(num_features, num_classes)
+        self.in_channels, self.num_classes = in_channels, num_classes
+        self.spatial_shape = tuple(spatial_shape)
+        self._check_field()
+
+    def _check_field(self) -> None:
+        shape = self.spatial_shape
+        for number, layer in enumerate(self.layers):
+            if (geometry := getattr(layer, "geometry", None)) is None:
+                continue
+            try:
+                shape = geometry.output_shape(shape)
+            except ValueError as error:
+                raise ValueError(
+                    f"the field {self.spatial_shape} is too small for this network: it has shrunk "
+                    f"to {shape} at layer {number}, {layer}: {error}"
+                ) from None
+        if self.readout.mode == "site" and any(size != 1 for size in shape):
+            raise ValueError(
+                f"the field {self.spatial_shape} shrinks to {shape}, but one site should be left: "
+                "change the levels or the field (3 * 2**levels for DeepCNet), or set "
+                "readout='mean' or 'max'"
+            )
+
+    @property
+    def backend(self) -> str:
+        """Name of the engine that the convolutions ask for; settable for the whole network."""
+        names = {layer.backend for layer in self.modules() if isinstance(layer, SparseConv)}
+        return names.pop() if len(names) == 1 else "mixed"
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        for layer in self.modules():
+            if isinstance(layer, SparseConv):
+                layer.backend = name
+
+    def forward_features(self, batch: SparseBatch) -> SparseBatch:
+        """Return the field at the top, before the readout."""
+        if batch.spatial_shape != self.spatial_shape or batch.num_channels != self.in_channels:
+            raise ValueError(
+                f"the network takes {self.in_channels} channels on a field {self.spatial_shape}, "
+                f"the batch has {batch.num_channels} on {batch.spatial_shape}"
+            )
+        for layer in self.layers:
+            batch = layer(batch)
+        return batch
+
+    def forward(self, batch: SparseBatch) -> Tensor:
+        """Return logits, shape (B, num_classes)."""
+        logits: Tensor = self.classifier(self.readout(self.forward_features(batch)))
+        return logits
