@@ -1,0 +1,61 @@
+"""Handwriting data: strokes, sources, rasterising, data sets and samplers, and the data module.
+
+All but `HandwritingDataModule` is plain numpy and torch; importing this package does not import
+Lightning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spcnn_lightning.datamodules.dataset import (
+    HandwritingDataset,
+    PreparedBatch,
+    largest_features,
+)
+from spcnn_lightning.datamodules.loader import EpochLoader
+from spcnn_lightning.datamodules.raster import (
+    Augmentation,
+    Bitmap,
+    Encoder,
+    HandwritingAugmentation,
+    Octogram,
+    Rasteriser,
+)
+from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
+from spcnn_lightning.datamodules.sources import Pendigits, PenDigits8, StrokeSource
+from spcnn_lightning.datamodules.splits import split_validation
+from spcnn_lightning.datamodules.strokes import Strokes, StrokeSet
+
+if TYPE_CHECKING:
+    from spcnn_lightning.datamodules.handwriting import HandwritingDataModule
+
+__all__ = [
+    "Augmentation",
+    "Bitmap",
+    "Encoder",
+    "EpochBatchSampler",
+    "EpochLoader",
+    "EpochSampler",
+    "HandwritingAugmentation",
+    "HandwritingDataModule",
+    "HandwritingDataset",
+    "Octogram",
+    "PenDigits8",
+    "Pendigits",
+    "PreparedBatch",
+    "Rasteriser",
+    "StrokeSet",
+    "StrokeSource",
+    "Strokes",
+    "largest_features",
+    "split_validation",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "HandwritingDataModule":
+        from spcnn_lightning.datamodules.handwriting import HandwritingDataModule
+
+        return HandwritingDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

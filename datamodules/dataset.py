@@ -1,0 +1,148 @@
+"""HandwritingDataset: strokes as sparse batches, rasterised a whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from spcnn_lightning.core.active_set import ActiveSet
+from spcnn_lightning.core.collate import collate
+from spcnn_lightning.core.sparse_batch import SparseBatch
+from spcnn_lightning.datamodules.randomness import SampleRandom
+from spcnn_lightning.datamodules.raster import RasterBatch, Rasteriser
+from spcnn_lightning.datamodules.samplers import Key
+from spcnn_lightning.datamodules.strokes import StrokeSet
+
+CALIBRATION_SAMPLES = 10_000
+"""Most training samples that the normalising constants are taken from, as in the paper's code."""
+
+_CALIBRATION_BATCH = 256
+
+
+class PreparedBatch(NamedTuple):
+    """Several samples that were prepared together.
+
+    Args:
+        batch: B samples.
+        targets: int64, shape (B,).
+    """
+
+    batch: SparseBatch
+    targets: Tensor
+
+
+class HandwritingDataset(Dataset[tuple[SparseBatch, int]]):
+    """Characters as (SparseBatch, class number), for any DataLoader.
+
+    A sample is asked for by its index, or by a key (epoch, index), which the samplers of
+    `spcnn_lightning.datamodules.samplers` yield. Its augmentation is a function of (seed, epoch,
+    index) alone: the same in every batch, in any worker, in a resumed run.
+
+    Args:
+        strokes: The characters.
+        rasteriser: Draws them; with an augmentation for training data, without one otherwise.
+        feature_scale: float, shape (C,): what features are divided by; see `largest_features`.
+            None: ones.
+        seed: For the augmentation.
+
+    Raises:
+        ValueError: If ``feature_scale`` has another length or holds a number that is not positive.
+    """
+
+    def __init__(
+        self,
+        strokes: StrokeSet,
+        rasteriser: Rasteriser,
+        feature_scale: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
+        channels = rasteriser.encoder.in_channels
+        scale = torch.ones(channels) if feature_scale is None else feature_scale.detach().cpu()
+        if scale.shape != (channels,) or not bool((scale > 0).all()):
+            raise ValueError(
+                f"feature_scale is {scale.tolist()}, expected {channels} positive numbers, one for "
+                f"each of {', '.join(rasteriser.encoder.channel_names)}"
+            )
+        self.strokes, self.rasteriser, self.seed = strokes, rasteriser, seed
+        self.feature_scale = scale.float()
+
+    def __len__(self) -> int:
+        return len(self.strokes)
+
+    def __getitem__(self, key: int | Key) -> tuple[SparseBatch, int]:
+        """Return one character as a batch of one sample, and its class."""
+        batch, targets = self.prepare([key])
+        return batch, int(targets[0])
+
+    def __getitems__(self, keys: Sequence[int | Key]) -> list[PreparedBatch]:
+        """Return all samples of a batch as one prepared batch; DataLoader calls this."""
+        return [self.prepare(keys)]
+
+    def prepare(self, keys: Sequence[int | Key]) -> PreparedBatch:
+        """Return the samples of ``keys``, in that order."""
+        raster = self.rasterise(keys)
+        sites = ActiveSet(
+            torch.from_numpy(raster.coords),
+            self.rasteriser.spatial_shape,
+            len(keys),
+            validate=False,
+        )
+        features = torch.from_numpy(raster.features) / self.feature_scale
+        targets = torch.from_numpy(self.strokes.labels[_split(keys)[1]])
+        return PreparedBatch(SparseBatch(sites, features, validate=False), targets)
+
+    def rasterise(self, keys: Sequence[int | Key]) -> RasterBatch:
+        """Return the sites and unscaled features of ``keys``, and how much fell off the field."""
+        epochs, indices = _split(keys)
+        random = SampleRandom(self.seed, epochs, indices)
+        return self.rasteriser(self.strokes.select(indices), random)
+
+
+def largest_features(
+    strokes: StrokeSet, rasteriser: Rasteriser, limit: int = CALIBRATION_SAMPLES
+) -> Tensor:
+    """Return the largest absolute value of each feature: the normalising constants.
+
+    Args:
+        strokes: Training characters; the first ``limit`` are looked at.
+        rasteriser: Used without its augmentation.
+        limit: Number of characters that suffice.
+
+    Returns:
+        float32, shape (C,); 1 for a feature that is zero throughout.
+    """
+    plain = Rasteriser(
+        rasteriser.spatial_shape, rasteriser.box, rasteriser.encoder, None, rasteriser.density
+    )
+    largest = np.zeros(rasteriser.encoder.in_channels, np.float32)
+    count = min(limit, len(strokes))
+    for start in range(0, count, _CALIBRATION_BATCH):
+        chosen = np.arange(start, min(start + _CALIBRATION_BATCH, count))
+        features = np.abs(plain(strokes.select(chosen)).features)
+        largest = np.maximum(largest, features.max(axis=0, initial=0.0))
+    return torch.from_numpy(np.where(largest > 0, largest, np.float32(1.0)))
+
+
+def _split(keys: Sequence[int | Key]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the epochs and the indices of ``keys``; a bare index means epoch 0."""
+    pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+    table = np.array(pairs, np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _collate_prepared(
+    batch: Sequence[PreparedBatch],
+    *,
+    collate_fn_map: dict[type | tuple[type, ...], Callable[..., Any]] | None = None,
+) -> Any:
+    return collate(batch)
+
+
+# Without this, a DataLoader without collate_fn would stack the targets into shape (1, B).
+default_collate_fn_map[PreparedBatch] = _collate_prepared

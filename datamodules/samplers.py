@@ -1,0 +1,118 @@
+"""Samplers whose order is a pure function of (seed, epoch) and that can begin in mid-epoch.
+
+They yield keys ``(epoch, index)``. So the epoch reaches the data set, also in workers that live
+longer than one epoch, and with it the augmentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from spcnn_lightning.datamodules.randomness import seeded_order
+
+Key = tuple[int, int]
+"""(epoch, index): a sample as it looks in one epoch."""
+
+_ORDER_STREAM = 0x6F72646572  # keeps the order independent of the augmentation's numbers
+
+
+class EpochSampler(Sampler[Key]):
+    """Yields the keys of one epoch, the same ones for the same seed and epoch.
+
+    Args:
+        num_samples: Size of the data set.
+        seed: Decides the orders.
+        shuffle: False yields the samples in their own order.
+        rank: Number of this process.
+        world_size: Number of processes; each takes every ``world_size``-th sample of the order.
+        pad: Repeat the first samples of the order so that all processes take equally many, as
+            training needs. False, for evaluation, repeats none.
+
+    Raises:
+        ValueError: If ``rank`` is not in 0 .. world_size - 1.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        seed: int = 0,
+        *,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+        pad: bool = True,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(
+                f"rank {rank} of {world_size} processes: ranks are 0 to {world_size - 1}"
+            )
+        self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
+        self.rank, self.world_size, self.pad = rank, world_size, pad
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that iteration yields from now on."""
+        self.epoch = epoch
+
+    def keys(self, epoch: int) -> list[Key]:
+        """Return the keys of an epoch for this process, in order."""
+        order = np.arange(self.num_samples)
+        if self.shuffle:
+            order = seeded_order(self.num_samples, self.seed, _ORDER_STREAM, epoch)
+        if self.pad:
+            order = np.resize(order, len(self) * self.world_size)
+        return [(epoch, index) for index in order[self.rank :: self.world_size].tolist()]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys(self.epoch))
+
+    def __len__(self) -> int:
+        missing = self.world_size - 1 if self.pad else self.world_size - 1 - self.rank
+        return (self.num_samples + missing) // self.world_size
+
+
+class EpochBatchSampler(Sampler[list[Key]]):
+    """Yields the batches of one epoch; a resumed epoch begins after the batches already consumed.
+
+    It counts nothing while iterating, for workers run ahead of training: whoever trains knows how
+    many batches were consumed and says so in `start_at`.
+
+    Args:
+        sampler: Yields the keys.
+        batch_size: Samples per batch and process.
+        drop_last: Leave out a last batch that is not full.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, drop_last: bool = False) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: give at least 1")
+        self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
+        self._resumed = (0, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that iteration yields from now on."""
+        self.sampler.set_epoch(epoch)
+
+    def start_at(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch, of which iteration leaves out the first ``skip`` batches.
+
+        Other epochs are yielded whole.
+        """
+        self.set_epoch(epoch)
+        self._resumed = (epoch, skip)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        # Not a generator: the epoch counts at the moment of iter(), not of the first next().
+        epoch = self.sampler.epoch
+        skip = self._resumed[1] if epoch == self._resumed[0] else 0
+        keys = self.sampler.keys(epoch)
+        starts = range(skip * self.batch_size, len(self) * self.batch_size, self.batch_size)
+        return (keys[start : start + self.batch_size] for start in starts)
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch, whatever is left out at its start."""
+        extra = 0 if self.drop_last else self.batch_size - 1
+        return (len(self.sampler) + extra) // self.batch_size

@@ -1,0 +1,37 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from spcnn_lightning.datamodules import StrokeSet, StrokeSource
+from spcnn_lightning.datamodules.sources import PenDigits8
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def pendigits_root():
+    """Folder of the original files, which are not in the repository."""
+    data = Path(os.environ.get("SPCNN_DATA_DIR", REPOSITORY.parent / "shared" / "data"))
+    root = data / "pendigits"
+    if not any(root.glob("pendigits-orig.tra*")):
+        pytest.skip(f"no pendigits-orig.tra in {root}: set SPCNN_DATA_DIR to a folder that has it")
+    return root
+
+
+class FewDigits(StrokeSource):
+    """60 training and 20 test digits."""
+
+    class_names = tuple("0123456789")
+    citation = "as PenDigits8"
+
+    def train(self) -> StrokeSet:
+        return PenDigits8().train().select(range(60))
+
+    def test(self) -> StrokeSet:
+        return PenDigits8().test().select(range(20))
+
+
+@pytest.fixture
+def few_digits():
+    return FewDigits()
