@@ -159,7 +159,9 @@ def test_a_config_can_name_every_part():
     config = parser.parse_object(
         {"data": {"class_path": "HandwritingDataModule", "init_args": settings}}
     )
-    data = parser.instantiate(config).data
+    # jsonargparse renamed the method in 4.49.
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    data = instantiate(config).data
     assert (data.in_channels, data.spatial_shape, data.num_classes) == (1, (40, 50), 10)
     assert isinstance(data.source, Pendigits)
     assert data.training_rasteriser.augmentation.shift == 2.0
