@@ -1,0 +1,25 @@
+"""Lightning modules and callbacks."""
+
+from spcnn_lightning.modules.classifier import NonFiniteLossError, SparseClassifier
+from spcnn_lightning.modules.counting import LayerCount, count_layers, format_counts, total_macs
+from spcnn_lightning.modules.defaults import best_and_last, default_callbacks
+from spcnn_lightning.modules.pictures import PictureLogger
+from spcnn_lightning.modules.prediction import Prediction, PredictionWriter
+from spcnn_lightning.modules.sparsity import SparseModelSummary
+from spcnn_lightning.modules.tables import MissingExtraError
+
+__all__ = [
+    "LayerCount",
+    "MissingExtraError",
+    "NonFiniteLossError",
+    "PictureLogger",
+    "Prediction",
+    "PredictionWriter",
+    "SparseClassifier",
+    "SparseModelSummary",
+    "best_and_last",
+    "count_layers",
+    "default_callbacks",
+    "format_counts",
+    "total_macs",
+]

@@ -1,0 +1,249 @@
+"""Training, evaluation and prediction of a network that maps a sparse batch to class scores."""
+
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+
+from spcnn_lightning.core.errors import SpcnnError
+from spcnn_lightning.core.sparse_batch import SparseBatch
+from spcnn_lightning.modules.engines import describe_engines
+from spcnn_lightning.modules.metrics import ConfusionMatrix, new_metrics
+from spcnn_lightning.modules.prediction import Prediction
+from spcnn_lightning.nn import set_dropout_seed, set_dropout_step
+
+_SPLITS = ("train", "val", "test")
+
+
+class NonFiniteLossError(SpcnnError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+class SparseClassifier(LightningModule):
+    """Trains a network from ``SparseBatch`` to class scores with cross entropy.
+
+    It does not know which network, data or backend it has. A batch is ``(SparseBatch, targets)``
+    with targets int64 of shape (B,); prediction also takes a bare ``SparseBatch``.
+
+    Logged for each split (train, val, test) over whole epochs, exactly, on any number of
+    processes:
+
+    - ``<split>/loss``: cross entropy, mean over targets.
+    - ``<split>/accuracy``: share of right predictions.
+    - ``<split>/error``: ``100 * (1 - accuracy)``, in percent.
+    - ``<split>/top5_accuracy``: with more than 5 classes only.
+    - ``train/loss_step``: the loss of a single batch, for the progress bar.
+
+    ``confusion_matrix`` returns the counts of the last validation or test epoch. The engine that
+    does the arithmetic is printed with the results.
+
+    A resumed run continues with the same dropout masks. In an epoch that is resumed in the middle
+    ``train/*`` covers the batches after the interruption; ``val/*`` is always complete.
+
+    Args:
+        network: Maps a ``SparseBatch`` of B samples to scores of shape (B, C).
+        optimizer: Makes the optimiser from the parameters of the network.
+        lr_scheduler: Makes the schedule from the optimiser. None keeps the learning rate.
+        num_classes: C. None reads ``network.num_classes``.
+        interval: The schedule moves on after each "epoch" (the paper's programs) or each "step".
+
+    Raises:
+        ValueError: If the number of classes is missing, or is not what the network has.
+        NonFiniteLossError: In training and evaluation, if the loss becomes NaN or infinite. On an
+            accelerator it is looked at every ``log_every_n_steps`` batches, since each look makes
+            the device wait.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        num_classes: int | None = None,
+        interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        # No save_hyperparameters: a backend kept in a checkpoint would override the one asked for.
+        self.network = network
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.interval = interval
+        self.num_classes = _checked_num_classes(network, num_classes)
+        self.dropout_seed: int | None = None
+        # Flat, since a ModuleDict cannot have a key "train".
+        self._metrics = nn.ModuleDict(
+            {
+                f"{split}/{name}": metric
+                for split in _SPLITS
+                for name, metric in new_metrics(self.num_classes).items()
+            }
+        )
+        self._confusion = nn.ModuleDict(
+            {split: ConfusionMatrix(self.num_classes) for split in ("val", "test")}
+        )
+        self._engines: str | None = None
+        self._announced = False
+
+    def forward(self, batch: SparseBatch) -> Tensor:
+        """Return the scores of each class, shape (B, C)."""
+        # Lightning's ``precision`` converts tensors, but does not look into a SparseBatch.
+        dtype = next((p.dtype for p in self.network.parameters()), batch.dtype)
+        scores: Tensor = self.network(batch if batch.dtype == dtype else batch.to(dtype))
+        if self._engines is None:
+            self._engines = describe_engines(self.network)
+        return scores
+
+    def confusion_matrix(self, split: Literal["val", "test"]) -> Tensor:
+        """Return how often each class (row) was taken for each other in the last epoch.
+
+        On several processes all must call it.
+
+        Returns:
+            int64, shape (C, C).
+        """
+        return self._matrix(split).compute()
+
+    def training_step(self, batch: tuple[SparseBatch, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of the batch, shape ()."""
+        loss, _ = self._step(batch, batch_idx, "train")
+        self.log("train/loss_step", loss, prog_bar=True, batch_size=batch[1].numel())
+        return loss
+
+    def validation_step(self, batch: tuple[SparseBatch, Tensor], batch_idx: int) -> Tensor:
+        """Return the scores, shape (B, C)."""
+        return self._step(batch, batch_idx, "val")[1]
+
+    def test_step(self, batch: tuple[SparseBatch, Tensor], batch_idx: int) -> Tensor:
+        """Return the scores, shape (B, C)."""
+        return self._step(batch, batch_idx, "test")[1]
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Prediction:
+        """Return probabilities and predicted classes, and the targets if there are any."""
+        sparse, target = (batch, None) if isinstance(batch, SparseBatch) else batch
+        scores = self(sparse)
+        # Half precision would print as probabilities that do not add up to 1.
+        dtype = torch.promote_types(scores.dtype, torch.float32)
+        probabilities = scores.softmax(dim=1, dtype=dtype)
+        return Prediction(probabilities, probabilities.argmax(dim=1), target)
+
+    def configure_optimizers(self) -> Any:
+        """Return what Lightning expects, from the two callables."""
+        optimizer = self.optimizer(self.network.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        monitor = getattr(scheduler, "monitor", "val/loss")
+        schedule = {"scheduler": scheduler, "interval": self.interval, "monitor": monitor}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def setup(self, stage: str) -> None:
+        """Look at the engine afresh: device or precision may be others than before."""
+        self._engines, self._announced = None, False
+
+    def on_fit_start(self) -> None:
+        """Give all processes the dropout seed of the first one."""
+        seed = torch.initial_seed() if self.dropout_seed is None else self.dropout_seed
+        self.dropout_seed = int(self.trainer.strategy.broadcast(seed))
+        set_dropout_seed(self.network, self.dropout_seed)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Key the dropout masks by the number of optimiser steps, which survives a resume."""
+        set_dropout_step(self.network, self.trainer.global_step)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Say once which engine trains."""
+        if not self._announced:
+            self._announce_engines()
+
+    def on_validation_epoch_start(self) -> None:
+        """Start a new confusion matrix."""
+        self._matrix("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Start a new confusion matrix."""
+        self._matrix("test").reset()
+
+    def on_validation_end(self) -> None:
+        """Say which engine the results come from, above Lightning's table of them."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._announce_engines()
+
+    def on_test_end(self) -> None:
+        """Say which engine the results come from, above Lightning's table of them."""
+        self._announce_engines()
+
+    def on_predict_end(self) -> None:
+        """Say which engine the predictions come from."""
+        self._announce_engines()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the dropout seed, so that a resumed run draws the same masks."""
+        checkpoint["dropout_seed"] = self.dropout_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the dropout seed of the interrupted run."""
+        self.dropout_seed = checkpoint.get("dropout_seed")
+        if self.dropout_seed is not None:
+            set_dropout_seed(self.network, self.dropout_seed)
+
+    def _announce_engines(self) -> None:
+        self._announced = True
+        self.print(f"backend: {self._engines or 'none ran, there was no batch'}")
+
+    def _matrix(self, split: str) -> ConfusionMatrix:
+        return cast(ConfusionMatrix, self._confusion[split])
+
+    def _step(
+        self, batch: tuple[SparseBatch, Tensor], batch_idx: int, split: str
+    ) -> tuple[Tensor, Tensor]:
+        sparse, target = batch
+        scores = self(sparse)
+        loss = functional.cross_entropy(scores, target)
+        self._require_finite(loss, batch_idx, split)
+        size, detached = target.numel(), scores.detach()
+        self.log(
+            f"{split}/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size
+        )
+        for name, module in self._metrics.items():
+            if name.startswith(f"{split}/"):
+                metric = cast(Metric, module)
+                metric.update(detached, target)
+                shown = name == "val/error"
+                self.log(name, metric, shown, on_step=False, on_epoch=True, batch_size=size)
+        if split in self._confusion:
+            self._matrix(split).update(detached.argmax(dim=1), target)
+        return loss, scores
+
+    def _require_finite(self, loss: Tensor, batch_idx: int, split: str) -> None:
+        trainer = self.trainer
+        every = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        looks = batch_idx % every == 0 or trainer.is_last_batch
+        if (loss.device.type != "cpu" and not looks) or torch.isfinite(loss):
+            return
+        raise NonFiniteLossError(
+            f"{split}/loss is {loss.item()} in epoch {trainer.current_epoch}, batch {batch_idx} "
+            f"(optimiser step {trainer.global_step}): lower the learning rate, set "
+            f"trainer.gradient_clip_val, or look for NaN and huge numbers in the input features; "
+            f"then start afresh or from a checkpoint of an earlier step"
+        )
+
+
+def _checked_num_classes(network: nn.Module, num_classes: int | None) -> int:
+    """Return the number of classes that was asked for or that the network states."""
+    stated = getattr(network, "num_classes", None)
+    if num_classes is None and stated is None:
+        raise ValueError(
+            f"num_classes is not given and {type(network).__name__} has no attribute num_classes: "
+            f"pass num_classes"
+        )
+    if stated is not None and num_classes not in (None, stated):
+        raise ValueError(
+            f"num_classes is {num_classes}, but {type(network).__name__} has {stated} classes: "
+            f"leave num_classes out, or build the network with the same number"
+        )
+    return int(stated if num_classes is None else num_classes)  # type: ignore[arg-type]

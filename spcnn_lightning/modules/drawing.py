@@ -1,0 +1,161 @@
+"""Pictures of samples and confusion matrices, as uint8 RGB tensors of shape (3, H, W)."""
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spcnn_lightning.core.sparse_batch import SparseBatch
+
+GROUND = (255, 255, 255)
+"""Colour of sites that are not active."""
+ACTIVE = (168, 208, 255)
+"""Colour of an active site whose feature equals the ground state; the largest feature is black."""
+_FRAME = 160
+_SMALLEST_PICTURE = 96
+"""Small fields are enlarged to about this width, in pixels."""
+_MOST_CLASSES = 40
+"""More classes than this in a confusion matrix cannot be read; the worst are shown."""
+
+
+def draw_samples(batch: SparseBatch, samples: Sequence[int], channel: int = 0) -> list[Tensor]:
+    """Draw one channel of some samples: active sites are tinted, large features dark.
+
+    Fields of one dimension become a strip; of more than two dimensions the largest feature along
+    the axes after the second is shown.
+
+    Args:
+        batch: B samples.
+        samples: Numbers of the samples to draw.
+        channel: The channel to draw.
+
+    Returns:
+        One picture per sample, uint8, shape (3, H, W).
+    """
+    features = (batch.features - batch.ground_state)[:, channel].detach().float().abs()
+    ink = (features / features.max().clamp(min=1e-12) if len(features) else features).cpu()
+    coords = batch.coords.cpu().long()
+    height, width = (
+        (1, *batch.spatial_shape)[-2:]
+        if batch.active_set.dimensions < 2
+        else (batch.spatial_shape[:2])
+    )
+    row = coords[:, 1] if batch.active_set.dimensions > 1 else torch.zeros_like(coords[:, 1])
+    column = coords[:, 2] if batch.active_set.dimensions > 1 else coords[:, 1]
+    pictures = []
+    for sample in samples:
+        chosen = coords[:, 0] == sample
+        place = row[chosen] * width + column[chosen]
+        # -1 stands for "not active".
+        flat = torch.full((height * width,), -1.0).scatter_reduce(0, place, ink[chosen], "amax")
+        pictures.append(_enlarged(_coloured(flat.view(height, width))))
+    return pictures
+
+
+def grid(pictures: Sequence[Tensor], columns: int | None = None) -> Tensor:
+    """Put pictures of equal shape (3, H, W) into a grid with grey lines between them."""
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    _, height, width = pictures[0].shape
+    sheet = torch.full(
+        (3, rows * (height + 1) + 1, columns * (width + 1) + 1), _FRAME, dtype=torch.uint8
+    )
+    for number, picture in enumerate(pictures):
+        top = (number // columns) * (height + 1) + 1
+        left = (number % columns) * (width + 1) + 1
+        sheet[:, top : top + height, left : left + width] = picture
+    return sheet
+
+
+def draw_gallery(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+    """Put pictures into a grid with captions; without matplotlib, the grid alone."""
+    if not _has_matplotlib():
+        return grid(pictures)
+    from matplotlib.figure import Figure
+
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
+    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True), start=1):
+        axis = figure.add_subplot(rows, columns, place)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.imshow(picture.permute(1, 2, 0).numpy())
+        axis.set_title(caption, fontsize=9)
+    return _as_tensor(figure)
+
+
+def draw_confusion(matrix: Tensor, class_names: Sequence[str] | None = None) -> Tensor:
+    """Draw a confusion matrix: rows are true classes, the diagonal is left out of the colours.
+
+    With many classes the ones with the most errors are shown.
+
+    Args:
+        matrix: Counts, int64, shape (C, C).
+        class_names: C names; numbers if not given.
+    """
+    matrix = matrix.cpu()
+    names = [str(n) for n in (class_names or range(len(matrix)))]
+    errors = matrix - torch.diag(matrix.diagonal())
+    shown = torch.arange(len(matrix))
+    if len(matrix) > _MOST_CLASSES:
+        shown = (errors.sum(0) + errors.sum(1)).topk(_MOST_CLASSES).indices.sort().values
+    part, wrong = matrix[shown][:, shown], errors[shown][:, shown]
+    if not _has_matplotlib():
+        ink = wrong / wrong.max().clamp(min=1)
+        return _enlarged(_coloured(ink))
+    names = [names[number] for number in shown.tolist()]
+    title = "rows: true class, columns: predicted"
+    if len(shown) < len(matrix):
+        title += f"\nthe {len(shown)} of {len(matrix)} classes with the most errors"
+    return _confusion_figure(part, wrong, names, title)
+
+
+def _confusion_figure(part: Tensor, wrong: Tensor, names: Sequence[str], title: str) -> Tensor:
+    from matplotlib.figure import Figure
+
+    size = 2.5 + 0.35 * len(names)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(wrong.numpy(), cmap="Reds", vmin=0, vmax=max(int(wrong.max()), 1))
+    axis.set_xticks(range(len(names)), names, rotation=90 if len(max(names, key=len)) > 2 else 0)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_title(title, fontsize=9)
+    threshold = int(wrong.max()) / 2
+    for row, column in part.nonzero().tolist():
+        count, colour = int(part[row, column]), "black"
+        if row == column:
+            colour = "grey"
+        elif int(wrong[row, column]) > threshold:
+            colour = "white"
+        axis.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+    return _as_tensor(figure)
+
+
+def _as_tensor(figure: Any) -> Tensor:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
+    width, height = canvas.get_width_height()
+    return pixels.view(height, width, 4)[:, :, :3].permute(2, 0, 1).contiguous()
+
+
+def _coloured(ink: Tensor) -> Tensor:
+    """Return colours for ink in 0 to 1, or -1 where a site is not active; shape (3, H, W)."""
+    active = torch.tensor(ACTIVE)[:, None, None] * (1 - ink.clamp(min=0))
+    ground = torch.tensor(GROUND)[:, None, None].expand_as(active)
+    return torch.where(ink < 0, ground, active).round().to(torch.uint8)
+
+
+def _enlarged(picture: Tensor) -> Tensor:
+    factor = max(1, round(_SMALLEST_PICTURE / max(picture.shape[1:])))
+    return picture.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+
+
+def _has_matplotlib() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
