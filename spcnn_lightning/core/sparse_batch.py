@@ -184,14 +184,20 @@ class SparseBatch:
 
         Returns:
             The batch, and the row of each point in it, int64 of shape (P,).
+
+        Raises:
+            TypeError: If ``coords`` are not int32.
+            ValueError: If a point lies outside the field, or lengths disagree.
         """
         check_field(spatial_shape, batch_size)
         if reduce not in ("sum", "mean", "max"):
             raise ValueError(f"reduce is {reduce!r}, expected 'sum', 'mean' or 'max'")
-        if coords.ndim != 2 or coords.shape[0] != features.shape[0]:
+        expected = (features.shape[0], 1 + len(spatial_shape))
+        if coords.shape != expected or features.ndim != 2:
             raise ValueError(
-                f"coords have shape {tuple(coords.shape)} and features {tuple(features.shape)}: "
-                "both need one row per point"
+                f"coords have shape {tuple(coords.shape)} and features {tuple(features.shape)}, "
+                f"expected {expected} and (P, C): one row per point, and for coords the sample "
+                f"and one column for each axis of spatial_shape {tuple(spatial_shape)}"
             )
         unique, inverse = torch.unique(ravel(coords, spatial_shape), return_inverse=True)
         merged_coords = unravel(unique, spatial_shape)
@@ -199,14 +205,14 @@ class SparseBatch:
             # Points outside the field alias others: let the set name the first of them.
             ActiveSet(coords, spatial_shape, batch_size)
         sites = ActiveSet(merged_coords, spatial_shape, batch_size)
-        names = {"sum": "sum", "mean": "mean", "max": "amax"}
-        rows = (
-            features.new_zeros(len(unique), features.shape[1]).index_reduce(
-                0, inverse, features, names[reduce], include_self=False
-            )
-            if reduce != "sum"
-            else features.new_zeros(len(unique), features.shape[1]).index_add(0, inverse, features)
-        )
+        rows = features.new_zeros(len(unique), features.shape[1])
+        if reduce == "max":
+            index = inverse[:, None].expand_as(features)
+            rows = rows.scatter_reduce(0, index, features, "amax", include_self=False)
+        else:
+            rows = rows.index_add(0, inverse, features)
+        if reduce == "mean":
+            rows = rows / torch.bincount(inverse, minlength=len(unique))[:, None]
         return SparseBatch(sites, rows), inverse
 
     @staticmethod

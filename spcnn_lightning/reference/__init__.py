@@ -1,0 +1,1 @@
+"""Dense definitions of the operations, the dense twin of a network, and its export."""

@@ -1,0 +1,87 @@
+"""DenseField: what takes the place of a SparseBatch in a dense twin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from spcnn_lightning.core.sparse_batch import SparseBatch
+
+
+@dataclass(frozen=True)
+class DenseField:
+    """Values at every site of a batch of fields, the ground state, and which sites are active."""
+
+    values: Tensor
+    """Shape (B, C, *spatial_shape)."""
+    ground_state: Tensor
+    """Shape (C,)."""
+    mask: Tensor | None = None
+    """bool, shape (B, *spatial_shape): the active sites; None if nobody asked."""
+
+    @property
+    def batch_size(self) -> int:
+        """Number of samples, B."""
+        return self.values.shape[0]
+
+    @property
+    def num_channels(self) -> int:
+        """Number of features of a site, C."""
+        return self.values.shape[1]
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Sizes of the field, in sites."""
+        return tuple(self.values.shape[2:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the values."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the values lie."""
+        return self.values.device
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if hasattr(SparseBatch, name):
+            raise AttributeError(
+                f"a forward method used SparseBatch.{name}, which a dense field does not have: "
+                "the dense twin follows modules that hand batches from layer to layer; give the "
+                "dense form of this module in dense_twin(network, forms={ItsClass: function})"
+            )
+        raise AttributeError(f"DenseField has no attribute {name!r}")
+
+
+def make_dense_field(
+    values: Tensor, ground_state: Tensor | None, mask: Tensor | None
+) -> DenseField:
+    """Check the input of a dense twin; a ground state that is not given is zero.
+
+    Raises:
+        ValueError: If shapes disagree, or a site outside the mask differs from the ground state.
+    """
+    if values.ndim < 3:
+        raise ValueError(f"x has shape {tuple(values.shape)}, expected (B, C, *spatial_shape)")
+    channels = values.shape[1]
+    ground = values.new_zeros(channels) if ground_state is None else ground_state
+    if ground.shape != (channels,):
+        raise ValueError(f"ground_state has shape {tuple(ground.shape)}, expected ({channels},)")
+    if mask is not None:
+        expected = (values.shape[0], *values.shape[2:])
+        if mask.shape != expected or mask.dtype != torch.bool:
+            raise ValueError(
+                f"mask is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool of shape "
+                f"{expected}"
+            )
+        differs = (values.detach().movedim(1, -1) != ground.detach()).any(-1) & ~mask
+        if bool(differs.any()):
+            raise ValueError(
+                f"{int(differs.sum())} sites outside the mask differ from the ground state: add "
+                "them to the mask or set them to the ground state"
+            )
+    return DenseField(values, ground, mask)

@@ -1,0 +1,124 @@
+"""Dense forms of the layers: the forward of each on a DenseField, with the layer's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spcnn_lightning.core.geometry import Activity
+from spcnn_lightning.nn import (
+    Activation,
+    AvgPool,
+    BatchNorm,
+    FeatureDropout,
+    MaxPool,
+    NetworkInNetwork,
+    Readout,
+    SparseConv,
+)
+from spcnn_lightning.reference import dense
+from spcnn_lightning.reference.dense_field import DenseField
+
+DenseForm = Callable[[Any, DenseField], Any]
+"""The forward of a layer on a dense field; the first argument is the layer."""
+
+
+def needs_mask(layer: nn.Module) -> bool:
+    """Return whether a layer's result depends on which sites are active, in its present mode."""
+    if isinstance(layer, SparseConv):
+        return layer.geometry.activity is Activity.SUBMANIFOLD
+    return isinstance(layer, BatchNorm) and layer.training and layer.statistics == "active"
+
+
+def _conv(layer: SparseConv, field: DenseField) -> DenseField:
+    x, ground, mask, geometry = field.values, field.ground_state, field.mask, layer.geometry
+    new_ground = dense.ground_after_conv(ground, layer.weight, layer.bias, geometry)
+    if geometry.activity is Activity.SUBMANIFOLD:
+        assert mask is not None  # DenseTwin.run has asked for it
+        out = dense.dense_submanifold_conv(
+            x, layer.weight, layer.bias, geometry, ground_state=ground, mask=mask
+        )
+        return DenseField(out, new_ground, mask)
+    out = dense.dense_conv(x, layer.weight, layer.bias, geometry, ground)
+    return DenseField(out, new_ground, None if mask is None else dense.dilate_mask(mask, geometry))
+
+
+def _network_in_network(layer: NetworkInNetwork, field: DenseField) -> DenseField:
+    def apply(rows: Tensor) -> Tensor:
+        return nn.functional.linear(rows, layer.weight.T, layer.bias)
+
+    values = apply(field.values.movedim(1, -1)).movedim(-1, 1)
+    return DenseField(values, apply(field.ground_state), field.mask)
+
+
+def _activation(layer: Activation, field: DenseField) -> DenseField:
+    return DenseField(layer.function(field.values), layer.function(field.ground_state), field.mask)
+
+
+def _dropout(layer: FeatureDropout, field: DenseField) -> DenseField:
+    if not layer.training or layer.p == 0:
+        return field
+    factors = layer.mask(field.num_channels).to(field.values)
+    layer.step += 1
+    values = (field.values.movedim(1, -1) * factors).movedim(-1, 1)
+    return DenseField(values, field.ground_state * factors, field.mask)
+
+
+def _max_pool(layer: MaxPool, field: DenseField) -> DenseField:
+    mask = None if field.mask is None else dense.dilate_mask(field.mask, layer.geometry)
+    return DenseField(dense.dense_max_pool(field.values, layer.geometry), field.ground_state, mask)
+
+
+def _avg_pool(layer: AvgPool, field: DenseField) -> DenseField:
+    mask = None if field.mask is None else dense.dilate_mask(field.mask, layer.geometry)
+    return DenseField(dense.dense_avg_pool(field.values, layer.geometry), field.ground_state, mask)
+
+
+def _batch_norm(layer: BatchNorm, field: DenseField) -> DenseField:
+    mean, var = layer.running_mean, layer.running_var
+    if layer.training:
+        mask = field.mask if layer.statistics == "active" else None
+        batch_mean, batch_var, count = dense.site_statistics(field.values, mask)
+        if count > 0:
+            mean, var = batch_mean, batch_var
+            with torch.no_grad():
+                layer.running_mean.lerp_(mean, layer.momentum)
+                if count > 1:
+                    layer.running_var.lerp_(var * count / (count - 1), layer.momentum)
+
+    def normalise(x: Tensor) -> Tensor:
+        return dense.dense_batch_norm(
+            x, layer.weight, layer.bias, mean=mean, var=var, eps=layer.eps
+        )
+
+    ground = normalise(field.ground_state[None])[0]
+    return DenseField(normalise(field.values), ground, field.mask)
+
+
+def _readout(layer: Readout, field: DenseField) -> Tensor:
+    sites = field.values.flatten(2)
+    if layer.mode == "mean":
+        return sites.mean(2)
+    if layer.mode == "max":
+        return sites.amax(2)
+    if sites.shape[2] != 1:
+        raise ValueError(
+            f"the field still has shape {field.spatial_shape}, and one site per sample is to be "
+            "read: add levels, take a smaller field, or readout='mean' or 'max'"
+        )
+    return sites[:, :, 0]
+
+
+DENSE_FORMS: dict[type[nn.Module], DenseForm] = {
+    SparseConv: _conv,
+    NetworkInNetwork: _network_in_network,
+    Activation: _activation,
+    FeatureDropout: _dropout,
+    MaxPool: _max_pool,
+    AvgPool: _avg_pool,
+    BatchNorm: _batch_norm,
+    Readout: _readout,
+}
