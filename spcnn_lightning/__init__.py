@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
-    "ActiveSet",
     "Activation",
+    "ActiveSet",
     "AvgPool",
     "BatchNorm",
     "ConvGeometry",

@@ -1,0 +1,203 @@
+"""fit, test and the rest as a user runs them: commands in a folder with files of his own."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch.cli import LightningCLI
+
+from spcnn_lightning.cli import link_data_to_network
+from spcnn_lightning.commands import main as program
+
+MY_DATA = '''
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from spcnn_lightning import SparseBatch, collate
+
+
+class Corners(LightningDataModule):
+    """Squares in one of four corners: as easy as learning gets."""
+
+    num_classes, in_channels, spatial_shape = 4, 2, (12, 12)
+
+    def __init__(self, samples: int = 16):
+        super().__init__()
+        self.samples = samples
+
+    def train_dataloader(self):
+        generator = torch.Generator().manual_seed(0)
+        samples = []
+        for index in range(self.samples):
+            label = index % 4
+            row, column = 4 * (label // 2) + 2, 4 * (label % 2) + 2
+            grid = torch.zeros(1, 2, 12, 12)
+            grid[0, :, row : row + 3, column : column + 3] = torch.rand(
+                2, 3, 3, generator=generator
+            )
+            samples.append((SparseBatch.from_dense(grid), label))
+        return DataLoader(samples, batch_size=8, collate_fn=collate)
+
+    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
+
+
+class Silent(LightningDataModule):
+    """Says nothing of what it holds."""
+
+    train_dataloader = Corners.train_dataloader
+    samples = 16
+
+
+class SevenClasses(Corners):
+    num_classes = 7
+'''
+CONFIG = {
+    "seed_everything": 1,
+    "trainer": {
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "log_every_n_steps": 1,
+    },
+    "model": {
+        "class_path": "SparseClassifier",
+        "init_args": {
+            "network": {"class_path": "DeepCNet", "init_args": {"levels": 2, "width": 4}},
+            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05}},
+        },
+    },
+    "data": {"class_path": "my_data.Corners"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A user's folder: a config and a data module beside it."""
+    (tmp_path / "my_data.py").write_text(MY_DATA, encoding="utf-8")
+    (tmp_path / "corners.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def command(folder, run_python):
+    """Run a command in a process of its own; return what it printed if it went as expected."""
+
+    def run(*words: str, status: int = 0) -> str:
+        arguments = ["-m", "spcnn_lightning", words[0], "--config", "corners.yaml", *words[1:]]
+        result = run_python(*arguments)
+        printed = result.stdout + result.stderr
+        assert result.returncode == status, printed
+        assert "Traceback" not in printed
+        return printed
+
+    return run
+
+
+@pytest.mark.slow
+def test_fit_then_test_then_resume_in_processes_of_their_own(folder, command):
+    printed = command("test", "--ckpt_path", "last", status=2)
+    assert "CheckpointNotFoundError: --ckpt_path last" in printed
+    assert str(folder / "lightning_logs") in printed
+
+    command("fit")
+    checkpoints = folder / "lightning_logs" / "version_0" / "checkpoints"
+    (best,) = checkpoints.glob("best-*.ckpt")
+
+    printed = command("test", "--ckpt_path", "best", "--model.network.backend", "torch")
+    assert f"--ckpt_path best is {best}" in printed
+    assert "backend: torch\n" in re.sub(r" +\n", "\n", printed)  # not "torch (auto)"
+    assert "test/error" in printed
+
+    printed = command("fit", "--ckpt_path", "last", "--trainer.max_epochs", "4")
+    assert f"--ckpt_path last is {checkpoints / 'last.ckpt'}" in printed
+    last = torch.load(checkpoints / "last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (3, 8)  # two batches an epoch
+    assert not [run for run in folder.glob("lightning_logs/*/checkpoints") if run != checkpoints]
+
+    # A run of another network is not taken for this one's.
+    printed = command("test", "--ckpt_path", "best", "--model.network.width", "5", status=2)
+    assert "of another network" in printed
+
+
+@pytest.mark.slow
+def test_classes_beside_the_config_are_found_by_every_process(folder, command):
+    printed = command("fit", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert "Starting with 2 processes" in printed
+    assert (folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.fixture
+def refused(folder, monkeypatch, capsys):
+    """Run a command in this process; return the message it refuses with."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+
+    def run(*words: str) -> str:
+        try:
+            status = program.main([words[0], "--config", "corners.yaml", *words[1:]])
+        except SystemExit as exit_:  # argparse
+            status = exit_.code
+        assert status == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "--trainer.max_epoch", "3"], "max_epoch"),
+        (["fit", "--model.network.levls", "3"], "'levls' is not accepted"),
+        (["fit", "--model.network.levels", "three"], "three"),
+        (["fit", "--model.network.num_classes", "3"], "num_classes is 3, but Corners has 4"),
+        (["fit", "--model.network.levels", "9"], "fewer levels"),
+        (["fit", "--model.network.backend", "spconf"], "'spconf'"),
+        (["fit", "--data", "my_data.Silent"], "num_classes"),
+        (["fit", "--data", "my_data.Solvent"], "my_data.Solvent"),
+        (["test", "--ckpt_path", "best"], "fit"),
+        (["test", "--ckpt_path", "nonesuch.ckpt"], "nonesuch.ckpt: no such file"),
+        (["fit", "--trainer.accelerator", "abacus"], "abacus"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[1:]),
+)
+def test_what_can_not_be_done_is_said_in_a_sentence(refused, words, message):
+    assert message in refused(*words)
+
+
+def test_an_unknown_key_in_the_config_is_named(folder, refused):
+    config = CONFIG | {"trainr": {"max_epochs": 1}}
+    (folder / "corners.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert "trainr" in refused("fit")
+
+
+def test_a_checkpoint_never_overrides_the_config(folder, refused):
+    """Plain Lightning would take the network's arguments, backend included, from the file."""
+    model = {**CONFIG["model"], "_class_path": "SparseClassifier"}
+    model["network"] = {"class_path": "DeepCNet", "init_args": {"levels": 2, "backend": "spconf"}}
+    torch.save({"hyper_parameters": model}, folder / "foreign.ckpt")
+    printed = refused("test", "--ckpt_path", "foreign.ckpt", "--model.network.levels", "9")
+    assert "fewer levels" in printed
+    assert "spconf" not in printed
+
+
+def test_somebody_elses_command_line_can_link_data_to_its_network(folder, monkeypatch):
+    class TheirCLI(LightningCLI):
+        def add_arguments_to_parser(self, parser):
+            link_data_to_network(parser)
+
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr("sys.argv", ["theirs.py"])
+    config = {**CONFIG, "data": {"class_path": "my_data.SevenClasses"}}
+    cli = TheirCLI(
+        args=config,
+        run=False,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+    )
+    assert cli.model.network.num_classes == 7
+    assert cli.model.network.in_channels == 2
+    assert tuple(cli.model.network.spatial_shape) == (12, 12)

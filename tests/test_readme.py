@@ -1,0 +1,48 @@
+"""The program of the README that a user with a Lightning project of their own starts from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def program() -> str:
+    blocks = re.findall(r"<!-- own project -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    return blocks[0]
+
+
+def test_the_program_is_short_enough_to_read():
+    lines = [line for line in program().splitlines() if line.strip()]
+    assert len(lines) <= 35
+
+
+# Lightning's own warnings about a small run, and its use of a torch function that is going away.
+@pytest.mark.filterwarnings("ignore:.*(many workers|LeafSpec|num_workers|logging interval)")
+@pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
+def test_the_program_trains_under_either_name_of_lightning(package, monkeypatch):
+    trainers = pytest.importorskip(package)
+    seen: list[int] = []
+    results = __import__(
+        f"{package}.trainer.connectors.logger_connector.result", fromlist=["_ResultCollection"]
+    )
+    log = results._ResultCollection.log
+
+    def spy(self, *args, **kwargs):
+        log(self, *args, **kwargs)
+        seen.append(self.batch_size or results.extract_batch_size(self.batch))
+
+    monkeypatch.setattr(results._ResultCollection, "log", spy)
+    torch.manual_seed(0)
+    trainers.seed_everything(0)
+    names: dict[str, object] = {}
+    exec(program().replace("lightning.pytorch", package), names)
+
+    assert set(seen) == {8}, "self.log must count samples, not sites"
+    lines, labels = next(iter(names["loader"]))
+    assert lines.batch_size == len(labels) == 8
