@@ -51,6 +51,8 @@ class SparseClassifier(LightningModule):
         lr_scheduler: Makes the schedule from the optimiser. None keeps the learning rate.
         num_classes: C. None reads ``network.num_classes``.
         interval: The schedule moves on after each "epoch" (the paper's programs) or each "step".
+        label_smoothing: Share of the training target that is spread over all classes. The loss of
+            the other splits is never smoothed.
 
     Raises:
         ValueError: If the number of classes is missing, or is not what the network has.
@@ -66,6 +68,7 @@ class SparseClassifier(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         num_classes: int | None = None,
         interval: Literal["epoch", "step"] = "epoch",
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         # No save_hyperparameters: a backend kept in a checkpoint would override the one asked for.
@@ -73,6 +76,7 @@ class SparseClassifier(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.interval = interval
+        self.label_smoothing = label_smoothing
         self.num_classes = _checked_num_classes(network, num_classes)
         self.dropout_seed: int | None = None
         # Flat, since a ModuleDict cannot have a key "train".
@@ -203,7 +207,8 @@ class SparseClassifier(LightningModule):
     ) -> tuple[Tensor, Tensor]:
         sparse, target = batch
         scores = self(sparse)
-        loss = functional.cross_entropy(scores, target)
+        smoothing = self.label_smoothing if split == "train" else 0.0
+        loss = functional.cross_entropy(scores, target, label_smoothing=smoothing)
         self._require_finite(loss, batch_idx, split)
         size, detached = target.numel(), scores.detach()
         self.log(

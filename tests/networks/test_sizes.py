@@ -10,7 +10,7 @@ from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.networks import DeepCNet, DeepCNiN, network_from_notation
 from spcnn_lightning.networks.notation import parse_notation
-from spcnn_lightning.nn import FeatureDropout, SparseConv
+from spcnn_lightning.nn import Activation, FeatureDropout, MaxPool, NetworkInNetwork, SparseConv
 
 PARAMETERS = [
     (DeepCNet, 4, 30, 7, 10, 147_850),
@@ -93,7 +93,7 @@ def test_any_number_of_dimensions(dimensions):
 
 def circle(diameter=32, field=96):
     """Sites of a circle in the middle of the field: 126 for diameter 32."""
-    angles = torch.arange(200_000, dtype=torch.float64) * (2 * math.pi / 200_000)
+    angles = torch.arange(20_000, dtype=torch.float64) * (2 * math.pi / 20_000)
     x, y = (field / 2 + diameter / 2 * wave(angles) for wave in (torch.cos, torch.sin))
     pixels = torch.stack([x.floor(), y.floor()], 1).int().unique(dim=0)
     return torch.cat([torch.zeros(len(pixels), 1, dtype=torch.int32), pixels], 1)
@@ -107,6 +107,21 @@ def test_the_active_sites_of_a_circle():
         if hasattr(layer, "geometry"):
             counts.append(batch.num_sites)
     assert counts == [378, 124, 186, 60, 90, 28, 42, 13, 16, 4, 1]
+
+
+def activations(network):
+    return {repr(x.function) for x in network.layers if isinstance(x, Activation)}
+
+
+def test_the_activations_are_those_of_the_paper():
+    assert activations(DeepCNet(2, 2, 1, 2)) == {"ReLU()"}
+    assert activations(DeepCNiN(2, 2, 1, 2)) == {f"LeakyReLU(negative_slope={1 / 3})"}
+    assert activations(DeepCNet(2, 2, 1, 2, slope=0.01)) == {"LeakyReLU(negative_slope=0.01)"}
+    kinds = [type(x) for x in DeepCNiN(1, 2, 1, 2).layers]
+    assert kinds == [
+        *(SparseConv, Activation, MaxPool, NetworkInNetwork, Activation),
+        *(SparseConv, Activation, NetworkInNetwork, Activation),
+    ]
 
 
 K14 = (

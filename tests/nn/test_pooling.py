@@ -60,10 +60,9 @@ def test_ties_in_windows_that_overlap(kernel, stride, padding, seed):
 
 @pytest.mark.parametrize("taps", [255, 256, 257])
 def test_windows_with_many_slots(taps):
-    x = torch.randn(2, 3, taps, dtype=torch.float64)
+    x = torch.rand(2, 3, taps, dtype=torch.float64)
+    x[1] -= 2  # the ground state wins
     x[:, :, ::2] = 0
-    x[1, 0] = -1  # the ground state wins
-    x[1, 0, -1] = 0
     x.requires_grad_()
     expected = F.max_pool1d(x, taps)
     (of_field,) = torch.autograd.grad(expected.sum(), x)
