@@ -1,7 +1,5 @@
 """Which start values make a deep network learn at once: losses after N steps from several seeds.
 
-Usage: python scripts/compare_initialisations.py [--steps 100] [--seeds 10] [--levels 4] [--width 16]
-
 Trains DeepCNet (ReLU) and DeepCNiN (leaky ReLU) on the digits that ship with the package, with
 each initialisation and optimiser, and prints the mean loss of the last ten steps for each seed.
 Chance is log(10) = 2.30.
@@ -24,7 +22,9 @@ OPTIMISERS = {
 }
 
 
-def last_losses(family: type, init: str, optimiser: str, seed: int, args: argparse.Namespace) -> float:
+def last_loss(
+    family: type, init: str, optimiser: str, seed: int, args: argparse.Namespace
+) -> float:
     """Return the mean loss of the last ten steps of a short training."""
     torch.manual_seed(seed)
     data = HandwritingDataModule(seed=seed)
@@ -38,7 +38,7 @@ def last_losses(family: type, init: str, optimiser: str, seed: int, args: argpar
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return sum(losses[-10:]) / 10
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     for family, optimiser in itertools.product((DeepCNet, DeepCNiN), OPTIMISERS):
         for init in ("paper", "he"):
-            losses = [last_losses(family, init, optimiser, s, args) for s in range(args.seeds)]
+            losses = [last_loss(family, init, optimiser, s, args) for s in range(args.seeds)]
             numbers = " ".join(f"{loss:.2f}" for loss in sorted(losses))
             print(f"{family.__name__:8} {optimiser:24} {init:5}  {numbers}", flush=True)
 

@@ -92,7 +92,7 @@ class ActiveSet:
         return math.prod(self.spatial_shape)
 
     def keys(self) -> Tensor:
-        """Return the row-major number of each site, int64, shape (N,); unequal for unequal sites."""
+        """Return the row-major number of each site, int64, shape (N,); no two are equal."""
         return ravel(self.coords, self.spatial_shape)
 
     def sites_per_sample(self) -> Tensor:
@@ -188,8 +188,8 @@ def _check_coords(coords: Tensor, spatial_shape: tuple[int, ...], batch_size: in
     if bool(outside.any()):
         row = int(outside.nonzero()[0, 0])
         raise ValueError(
-            f"coords[{row}] = {coords[row].tolist()} (sample, *site) is out of range for batch_size "
-            f"{batch_size} and spatial_shape {spatial_shape}; {int(outside.sum())} of "
+            f"coords[{row}] = {coords[row].tolist()} (sample, *site) is out of range for "
+            f"batch_size {batch_size} and spatial_shape {spatial_shape}; {int(outside.sum())} of "
             f"{coords.shape[0]} rows are: drop or move these sites before building the set"
         )
 

@@ -75,14 +75,15 @@ class KernelMap:
         geometry = self.geometry
         if not any(low or high for low, high in geometry.padding):
             return None
-        device = self.output.device
-        low = torch.tensor([pair[0] for pair in geometry.padding], device=device)
-        stride = torch.tensor(geometry.stride, device=device)
-        dilation = torch.tensor(geometry.dilation, device=device)
-        taps = torch.tensor(geometry.offsets, device=device) * dilation
-        sites = (self.output.coords[:, 1:] * stride - low)[:, None, :] + taps
-        limits = torch.tensor(self._input_shape, device=device)
-        return ((sites < 0) | (sites >= limits)).any(-1)
+        with torch.inference_mode(False), torch.no_grad():
+            device = self.output.device
+            low = torch.tensor([pair[0] for pair in geometry.padding], device=device)
+            stride = torch.tensor(geometry.stride, device=device)
+            dilation = torch.tensor(geometry.dilation, device=device)
+            taps = torch.tensor(geometry.offsets, device=device) * dilation
+            sites = (self.output.coords[:, 1:] * stride - low)[:, None, :] + taps
+            limits = torch.tensor(self._input_shape, device=device)
+            return ((sites < 0) | (sites >= limits)).any(-1)
 
     _input_shape: tuple[int, ...] = ()
 

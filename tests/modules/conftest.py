@@ -1,6 +1,6 @@
 """A dozen samples and a network of one level: enough for everything a module does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,6 @@ class TinyData(LightningDataModule):
         return DataLoader(self.samples, batch_size=self.batch_size, collate_fn=collate)  # type: ignore[arg-type]
 
     train_dataloader = val_dataloader = test_dataloader = predict_dataloader = loader
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Fields of 36 sites gain nothing from threads, and pay for them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

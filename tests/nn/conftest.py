@@ -1,6 +1,6 @@
 """Random fields for comparisons with the dense definitions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -23,15 +23,6 @@ def random_mask(kind: str, shape: tuple[int, ...], generator: torch.Generator) -
             mask[4].select(axis, 0).fill_(True)
             mask[4].select(axis, shape[axis] - 1).fill_(True)
     return mask
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Fields here are tiny: threads would only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

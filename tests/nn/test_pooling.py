@@ -60,16 +60,17 @@ def test_ties_in_windows_that_overlap(kernel, stride, padding, seed):
 
 @pytest.mark.parametrize("taps", [255, 256, 257])
 def test_windows_with_many_slots(taps):
-    x = torch.rand(2, 3, taps, dtype=torch.float64)
+    x = torch.rand(3, 3, taps, dtype=torch.float64)
     x[1] -= 2  # the ground state wins
     x[:, :, ::2] = 0
+    x[2, :, 0] = 5  # the first slot wins
     x.requires_grad_()
     expected = F.max_pool1d(x, taps)
     (of_field,) = torch.autograd.grad(expected.sum(), x)
     mask = (x != 0).any(1)
     ground = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     rows = x.detach().movedim(1, -1)[mask].requires_grad_()
-    batch = SparseBatch(ActiveSet(mask.nonzero().int(), (taps,), 2), rows, ground)
+    batch = SparseBatch(ActiveSet(mask.nonzero().int(), (taps,), 3), rows, ground)
     pooled = MaxPool((taps,))(batch).to_dense()
     of_rows, of_ground = torch.autograd.grad(pooled.sum(), (rows, ground))
     assert torch.equal(pooled, expected)
