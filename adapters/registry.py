@@ -4,57 +4,113 @@ from __future__ import annotations
 
 import functools
 import importlib
-from importlib.metadata import EntryPoint, entry_points
+import warnings
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from typing import Any
 
-from spcnn_lightning.core.backend import Backend, OpRequest
+from spcnn_lightning.core.backend import Backend
 from spcnn_lightning.core.errors import BackendNotFoundError, BackendUnsupportedError
 
 ENTRY_POINT_GROUP = "spcnn_lightning.backends"
-"""Other distributions add a backend by an entry point of this group that names its class."""
+"""Other distributions add a backend by an entry point of this group.
 
-BUILT_IN = {"torch": "spcnn_lightning.adapters.torch_backend:TorchBackend"}
+The point's name is the backend's name; it leads to a class, or another callable, that returns a
+`Backend` when called without arguments.
+"""
 
+AUTO = "auto"
+"""The word that leaves the choice to `spcnn_lightning.adapters.auto`."""
 
-def _locations() -> dict[str, str]:
-    outside: dict[str, EntryPoint] = {e.name: e for e in entry_points(group=ENTRY_POINT_GROUP)}
-    return {name: point.value for name, point in outside.items()} | BUILT_IN
+_PACKAGE = "spcnn_lightning.adapters"
+BUILT_IN = {
+    "torch": f"{_PACKAGE}.torch_backend:TorchBackend",
+    "spconv": f"{_PACKAGE}.spconv_backend:SpconvBackend",
+    "torchsparse": f"{_PACKAGE}.torchsparse_backend:TorchSparseBackend",
+    "spconv_triton": f"{_PACKAGE}.spconv_triton_backend:SpconvTritonBackend",
+}
 
 
 def backend_names() -> list[str]:
     """Return the names that `get_backend` knows, our own first; "auto" is not one of them."""
-    return list(dict.fromkeys([*BUILT_IN, *_locations()]))
+    return [*BUILT_IN, *sorted(_outside_points())]
 
 
 @functools.cache
 def get_backend(name: str) -> Backend:
-    """Return the backend of this name, importing its library on the first call.
+    """Return the backend of this name; its library is not imported before it is used.
 
     Raises:
-        BackendNotFoundError: If nothing is registered under the name.
+        BackendNotFoundError: If nothing is registered under the name, or two distributions are.
+        BackendUnsupportedError: If what a distribution registers cannot be loaded.
     """
-    locations = _locations()
-    if name not in locations:
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        backend: Backend = getattr(importlib.import_module(module), attribute)()
+        return backend
+    points = _outside_points().get(name, [])
+    if not points:
         raise BackendNotFoundError(
-            f"there is no backend {name!r}; known: auto, {', '.join(backend_names())}"
+            f"there is no backend {name!r}; known: {', '.join([AUTO, *backend_names()])}"
         )
-    module, _, attribute = locations[name].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)()
-    return backend
+    if len(points) > 1:
+        raise BackendNotFoundError(
+            f"backend {name!r} is registered by {' and by '.join(map(_origin, points))}: uninstall "
+            "all but one of them"
+        )
+    return _load(points[0])
 
 
-def resolve_backend(backend: str | Backend, request: OpRequest) -> Backend:
-    """Return the backend that runs ``request``: the one asked for, or the choice of "auto".
+def shadowed_points() -> list[str]:
+    """Return a sentence for each entry point that is ignored, since its name is taken."""
+    return [
+        f"{_origin(point)} registers a backend {point.name!r}, a name that belongs to "
+        f"spcnn-lightning; it is ignored: ask its authors for another name, or uninstall it"
+        for point in _entry_points()
+        if point.name in (*BUILT_IN, AUTO)
+    ]
 
-    Raises:
-        BackendUnsupportedError: If it cannot, with every reason and one that can.
-    """
-    if backend == "auto":
-        return get_backend("torch")
-    chosen = get_backend(backend) if isinstance(backend, str) else backend
-    if reasons := chosen.unsupported_reasons(request):
-        listed = "\n".join(f"  {chosen.name}: {reason}" for reason in reasons)
+
+def forget() -> None:
+    """Look entry points and backends up again; for tests and after an installation."""
+    _outside_points.cache_clear()
+    get_backend.cache_clear()
+
+
+@functools.cache
+def _outside_points() -> dict[str, list[EntryPoint]]:
+    for sentence in shadowed_points():
+        warnings.warn(sentence, stacklevel=2)
+    points: dict[str, list[EntryPoint]] = {}
+    for point in _entry_points():
+        if point.name not in (*BUILT_IN, AUTO):
+            points.setdefault(point.name, []).append(point)
+    return points
+
+
+def _entry_points() -> list[EntryPoint]:
+    # A distribution that lies on the path twice is one distribution.
+    found = {(p.name, p.value, _origin(p)): p for p in entry_points(group=ENTRY_POINT_GROUP)}
+    return list(found.values())
+
+
+def _load(point: EntryPoint) -> Backend:
+    try:
+        made: Any = point.load()()
+    except Exception as error:
         raise BackendUnsupportedError(
-            f"backend {chosen.name!r} cannot run this convolution\n  asked for: {request}\n"
-            f"{listed}\n  backend='torch' runs every floating dtype on every device"
+            f"backend {point.name!r} cannot be loaded\n  registered by: {_origin(point)}, as "
+            f"{point.value}\n  {type(error).__name__}: {error}\n  mend or uninstall that "
+            "distribution, or choose another backend: backend='torch' is always there"
+        ) from error
+    if not isinstance(made, Backend) or made.name != point.name:
+        raise BackendUnsupportedError(
+            f"{point.value} of {_origin(point)} gives {made!r}, which is not a backend named "
+            f"{point.name!r}: it needs that name and the verbs of spcnn_lightning.core.backend"
         )
-    return chosen
+    return made
+
+
+def _origin(point: EntryPoint) -> str:
+    """Return which distribution registers an entry point, "example 1.0" say."""
+    dist: Distribution | None = getattr(point, "dist", None)
+    return f"{dist.name} {dist.version}" if dist else "an unknown distribution"

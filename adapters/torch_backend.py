@@ -30,6 +30,14 @@ class TorchBackend:
     name = "torch"
     capabilities = Capabilities(devices=None, dtypes=None)
 
+    def availability(self) -> list[str]:
+        """Return an empty list: torch is always there."""
+        return []
+
+    def version(self) -> str | None:
+        """Return the version of torch."""
+        return f"torch {torch.__version__}"
+
     def unsupported_reasons(self, request: OpRequest) -> list[str]:
         """Return an empty list: this backend runs everything."""
         return self.capabilities.reasons_against(request)
@@ -58,7 +66,7 @@ class TorchBackend:
         if rows_out * taps * c_in > MAX_BUFFER:
             del work[_GatherFirst]
         way = min(work, key=work.__getitem__)
-        out: Tensor = way.apply(features, weight, kernel_map, transposed)
+        out: Tensor = way.apply(features, weight, kernel_map, transposed)  # type: ignore[no-untyped-call]  # torch's
         return out
 
 
@@ -96,7 +104,7 @@ class _ProjectFirst(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.kernel_map, ctx.transposed = kernel_map, transposed
-        taps, c_in, c_out = weight.shape
+        taps, _, c_out = weight.shape
         table, _ = _tables(kernel_map, transposed)
         projected = x.new_empty(x.shape[0] + 1, taps * c_out)
         torch.mm(x, _side_by_side(weight), out=projected[:-1])
@@ -163,7 +171,7 @@ class _ByTap(torch.autograd.Function):
         rows_out_count = kernel_map.num_inputs if transposed else kernel_map.num_outputs
         if transposed:
             rows_in, rows_out = rows_out, rows_in
-        ctx.pairs = (rows_in.split(counts), rows_out.split(counts))
+        ctx.pairs = (torch.split(rows_in, counts), torch.split(rows_out, counts))
         out = x.new_zeros(rows_out_count, weight.shape[2])
         for source, target, w in zip(*ctx.pairs, weight, strict=True):
             out.index_add_(0, target, x.index_select(0, source) @ w)

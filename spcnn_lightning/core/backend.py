@@ -98,12 +98,40 @@ class Backend(Protocol):
         """What it can do."""
         ...
 
+    def availability(self) -> list[str]:
+        """Return why it cannot be used here at all, one sentence each; an empty list means it can.
+
+        The library is missing, too old, built for another CUDA, known to compute wrong numbers:
+        each sentence says what to do. The library is imported here at the earliest, not when the
+        backend is constructed, and nothing is raised.
+        """
+        ...
+
+    def version(self) -> str | None:
+        """Return distribution and version of the library, "spconv-cu120 2.3.6" say, or None.
+
+        Read from the metadata of the distribution, without importing it.
+        """
+        ...
+
     def unsupported_reasons(self, request: OpRequest) -> list[str]:
-        """Return why it cannot run ``request``, one sentence each; an empty list means it can."""
+        """Return why it cannot run ``request``, one sentence each; an empty list means it can.
+
+        The sentences of `availability` come first, then those of the capabilities, then others.
+        """
         ...
 
     def build_kernel_map(self, active_set: ActiveSet, geometry: ConvGeometry) -> Any:
-        """Return this backend's kernel map, with the output set as ``.output``."""
+        """Return this backend's kernel map, with the output set as ``.output``.
+
+        Asked again for the same set and geometry it returns the same map (`ActiveSet.kernel_map`
+        keeps it); the output of a submanifold geometry is ``active_set`` itself.
+
+        Raises:
+            ValueError: If the window does not fit into the field.
+            BackendUnsupportedError: If the field is too large for the library's integers, or
+                something else that only shows with the sites is in the way.
+        """
         ...
 
     def convolve(
