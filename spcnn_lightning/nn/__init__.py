@@ -9,6 +9,7 @@ from spcnn_lightning.nn.convolution import (
     SubmanifoldConv,
 )
 from spcnn_lightning.nn.normalisation import BatchNorm
+from spcnn_lightning.nn.pinning import PinGround
 from spcnn_lightning.nn.pointwise import (
     Activation,
     FeatureDropout,
@@ -25,6 +26,7 @@ __all__ = [
     "InverseConv",
     "MaxPool",
     "NetworkInNetwork",
+    "PinGround",
     "Readout",
     "SparseConv",
     "SubmanifoldConv",

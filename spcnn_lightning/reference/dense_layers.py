@@ -16,6 +16,7 @@ from spcnn_lightning.nn import (
     FeatureDropout,
     MaxPool,
     NetworkInNetwork,
+    PinGround,
     Readout,
     SparseConv,
 )
@@ -30,7 +31,9 @@ def needs_mask(layer: nn.Module) -> bool:
     """Return whether a layer's result depends on which sites are active, in its present mode."""
     if isinstance(layer, SparseConv):
         return layer.geometry.activity is Activity.SUBMANIFOLD
-    return isinstance(layer, BatchNorm) and layer.training and layer.statistics == "active"
+    if isinstance(layer, BatchNorm):
+        return layer.training and layer.statistics == "active"
+    return isinstance(layer, PinGround)
 
 
 def _conv(layer: SparseConv, field: DenseField) -> DenseField:
@@ -98,6 +101,12 @@ def _batch_norm(layer: BatchNorm, field: DenseField) -> DenseField:
     return DenseField(normalise(field.values), ground, field.mask)
 
 
+def _pin_ground(layer: PinGround, field: DenseField) -> DenseField:
+    assert field.mask is not None  # DenseTwin.run has asked for it
+    values = torch.where(field.mask[:, None], field.values, 0)
+    return DenseField(values, torch.zeros_like(field.ground_state), field.mask)
+
+
 def _readout(layer: Readout, field: DenseField) -> Tensor:
     sites = field.values.flatten(2)
     if layer.mode == "mean":
@@ -120,5 +129,6 @@ DENSE_FORMS: dict[type[nn.Module], DenseForm] = {
     MaxPool: _max_pool,
     AvgPool: _avg_pool,
     BatchNorm: _batch_norm,
+    PinGround: _pin_ground,
     Readout: _readout,
 }
