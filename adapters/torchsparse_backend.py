@@ -17,14 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spcnn_lightning.adapters.torchsparse_engines import (
-    ENGINES,
-    SOURCE,
-    Engine,
-    has_cuda,
-    installed_version,
-    load,
-)
+from spcnn_lightning.adapters.torchsparse_engines import ENGINES, Engine
+from spcnn_lightning.adapters.torchsparse_library import SOURCE, has_cuda, installed_version, load
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Capabilities, OpRequest
 from spcnn_lightning.core.errors import BackendUnsupportedError

@@ -133,22 +133,17 @@ class SpcnnCLI(LightningCLI):
                 callback.dirpath = folder
 
     def _callbacks_besides(self, given: list[Callback], trainer: Namespace) -> list[Callback]:
-        known = isinstance(self.model, SparseClassifier)
+        checkpointing = trainer.enable_checkpointing is not False and not trainer.fast_dev_run
         callbacks: list[Callback] = []
-        if known:
+        if isinstance(self.model, SparseClassifier):
             callbacks = default_callbacks(
-                given, logging=trainer.logger is not False, checkpointing=False
+                given, logging=trainer.logger is not False, checkpointing=checkpointing
             )
+        elif checkpointing and not any(isinstance(c, ModelCheckpoint) for c in given):
+            # The metrics of somebody else's module, and so its best checkpoint, are not known here.
+            callbacks = [ModelCheckpoint(filename="last")]
         if trainer.enable_model_summary is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelSummary)]
-        checkpointing = trainer.enable_checkpointing is not False and not trainer.fast_dev_run
-        if checkpointing and not any(isinstance(c, ModelCheckpoint) for c in given):
-            if known:  # the metrics of somebody else's module are not known here
-                callbacks.append(
-                    ModelCheckpoint(filename="best-{epoch}", monitor="val/error", mode="min")
-                )
-            # Its own callback: save_last of the other would only follow its improvements.
-            callbacks.append(ModelCheckpoint(filename="last"))
         return callbacks
 
     def _require_agreement(self) -> None:

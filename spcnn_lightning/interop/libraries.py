@@ -6,7 +6,7 @@ import importlib
 import warnings
 from types import ModuleType
 
-from spcnn_lightning.adapters.torchsparse_engines import load
+from spcnn_lightning.adapters.torchsparse_library import load
 from spcnn_lightning.core.errors import BackendUnsupportedError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spcnn_lightning.adapters import torchsparse_engines
+from spcnn_lightning.adapters import torchsparse_library
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
@@ -19,7 +19,7 @@ VALID, SUBMANIFOLD = ConvGeometry((3, 3)), ConvGeometry.submanifold((3, 3))
 
 @pytest.fixture(scope="module")
 def real():
-    library, reasons = torchsparse_engines.load()
+    library, reasons = torchsparse_library.load()
     if library is None:
         pytest.skip(f"torchsparse: {'; '.join(reasons)}")
     return library.backend

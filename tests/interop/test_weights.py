@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spcnn_lightning import interop
-from spcnn_lightning.adapters import torchsparse_engines
+from spcnn_lightning.adapters import torchsparse_library
 
 WINDOWS = [(2,), (3, 2), (3, 3), (2, 2, 3), (3, 1, 5), (1, 1), (3, 2, 2, 3)]
 COUNT = itertools.count()
@@ -62,7 +62,7 @@ def test_torchsparse_counts_the_first_axis_first_where_the_volume_is_odd(window)
 
 @pytest.mark.parametrize("window", [(3, 3, 3), (3, 1, 5), (2, 2, 3), (3, 2, 1)], ids=str)
 def test_torchsparse_offsets_are_those_of_the_library(window):
-    library, reasons = torchsparse_engines.load()
+    library, reasons = torchsparse_library.load()
     if library is None:
         pytest.skip(f"torchsparse: {'; '.join(reasons)}")
     kernel = importlib.import_module("torchsparse.nn.utils.kernel")
