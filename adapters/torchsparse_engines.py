@@ -119,7 +119,8 @@ def _output_rows(
     """Return how many rows come out, and how many to tell gather-scatter.
 
     With odd K and as many rows out as in, it takes the map for a submanifold one and multiplies
-    every row by the centre weight, in forward alone. One more row tells it otherwise.
+    every row by the centre weight, in forward alone; with one tap it reads memory past the counts.
+    One more row tells it otherwise.
     """
     rows = rulebook.sizes[0 if transposed else 1]
     return rows, rows + int(weight.shape[0] % 2 == 1 and rows == len(x))

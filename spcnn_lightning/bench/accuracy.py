@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from spcnn_lightning.bench.contenders import Contender, Setting, make_contender, stages_of
+from spcnn_lightning.bench.contender import Contender, Setting, stages_of
+from spcnn_lightning.bench.contenders import make_contender
 from spcnn_lightning.bench.values import Value, activity_mask, as_dense, first_samples, loss_of
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.reference.dense import TORCH_DIMENSIONS

@@ -9,13 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from spcnn_lightning.bench.accuracy import Errors, Reference, errors_of
-from spcnn_lightning.bench.contenders import (
-    DENSE_NAMES,
-    Contender,
-    Setting,
-    UnavailableError,
-    make_contender,
-)
+from spcnn_lightning.bench.contender import Contender, Setting, UnavailableError
+from spcnn_lightning.bench.contenders import make_contender
+from spcnn_lightning.bench.dense_contender import DENSE_NAMES
 from spcnn_lightning.bench.memory import MemoryUnknownError, peak_memory
 from spcnn_lightning.bench.passes import run_layers, run_step
 from spcnn_lightning.bench.results import (

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from spcnn_lightning.bench.contenders import stages_of
+from spcnn_lightning.bench.contender import stages_of
 from spcnn_lightning.bench.results import LayerFacts
 from spcnn_lightning.bench.values import Value
 from spcnn_lightning.core.sparse_batch import SparseBatch

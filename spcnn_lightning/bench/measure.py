@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from spcnn_lightning.bench.accuracy import dense_reference
-from spcnn_lightning.bench.contenders import Setting, check_names
+from spcnn_lightning.bench.contender import Setting
+from spcnn_lightning.bench.contenders import check_names
 from spcnn_lightning.bench.entry import Entry
 from spcnn_lightning.bench.facts import layer_facts
 from spcnn_lightning.bench.machine import gemm_rate, machine_facts

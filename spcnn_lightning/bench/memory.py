@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spcnn_lightning.bench.contenders import Contender, Setting, make_contender
+from spcnn_lightning.bench.contender import Contender, Setting
+from spcnn_lightning.bench.contenders import make_contender
 from spcnn_lightning.bench.passes import run_step
 from spcnn_lightning.bench.results import Memory
 from spcnn_lightning.bench.values import Value, as_leaf, tensors_of

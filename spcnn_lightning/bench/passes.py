@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spcnn_lightning.bench.clock import KernelMapClock
-from spcnn_lightning.bench.contenders import Contender
+from spcnn_lightning.bench.contender import Contender
 from spcnn_lightning.bench.results import Timing
 from spcnn_lightning.bench.values import Value, as_leaf, loss_of, synchronise, tensors_of
 

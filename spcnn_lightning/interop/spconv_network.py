@@ -152,7 +152,7 @@ class _Walk:
         channels = (conv.in_channels, conv.out_channels)
         options: dict[str, Any] = {"bias": conv.bias is not None, "backend": self.backend}
         layer: SparseConv
-        stride = tuple(conv.stride)
+        stride = window[1]
         if conv.inverse:
             if conv.indice_key not in self.keyed:
                 raise ValueError(

@@ -6,7 +6,9 @@ an importable package of it, whose ``__init__`` asks for the GPU's capability as
 
 The CPU calls were compared once with the extension of version 2.1.0 built from commit 385f5ce
 (`test_torchsparse_double.py` repeats that where the library is installed): same results for random
-maps, the wrong ones of the centre shortcut included, and the same refusals of float64. The calls
+maps, the wrong ones of the centre shortcut included, and the same refusals of float64. With a
+single tap and as many rows out as in the original reads past the end of the counts, and may crash;
+the double raises there. The calls
 named ``cuda`` are written from the source; they take CPU tensors here, as nothing of them needs a
 GPU but the speed, and they have never been compared.
 """
@@ -162,6 +164,8 @@ def _forward(x, out, kernel, pairs, counts, transpose):
     taps = len(kernel)
     shortcut = taps % 2 == 1 and len(out) == len(x)
     if shortcut:  # "this must be submanifold": every row times the centre weight
+        if taps == 1:
+            raise MemoryError("the original looks for the largest of no counts here")
         out.copy_(x @ kernel[taps // 2])
     for tap, (source, target) in enumerate(_groups(pairs, counts, transpose)):
         if not (shortcut and tap == taps // 2):
