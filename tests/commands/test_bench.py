@@ -258,11 +258,22 @@ def test_the_clock_counts_maps_and_their_late_views_once():
     assert clock.elapsed == viewed
 
 
-def test_the_backward_of_the_first_layer_needs_no_input_gradient(workload):
-    contender = make_contender("torch", workload.network, workload.batch, CPU)
-    timings = run_layers(contender)
-    assert timings["layers.0"].backward > 0
-    assert contender.network.layers[0].weight.grad is None
+def test_all_layers_but_the_first_compute_an_input_gradient(workload, engines):
+    asked = []
+
+    class Watching(TorchBackend):
+        name = "watching"
+
+        def convolve(self, features, *args, **kwargs):
+            asked.append(features.requires_grad)
+            return super().convolve(features, *args, **kwargs)
+
+    engines["watching"] = Watching()
+    contender = make_contender("watching", workload.network, workload.batch, CPU)
+    assert run_layers(contender)["layers.0"].backward > 0
+    assert asked == [False, True, True]
+    # Gradients of single layers are thrown away.
+    assert all(p.grad is None for p in contender.network.parameters())
 
 
 @pytest.mark.parametrize("kind", FIELDS)
