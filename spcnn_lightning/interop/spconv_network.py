@@ -51,19 +51,16 @@ def from_spconv(module: nn.Module, backend: str = "auto", clamp_pools: bool = Fa
             whole gradient.
 
     Returns:
-        An ``nn.Sequential``; names of nested layers are joined by "_". It expects batches whose
-        ground state is zero.
+        An ``nn.Sequential``, for batches whose ground state is zero; names of nested layers are
+        joined by "_".
 
     Raises:
         TypeError: If a module is not known; the message names it and its place.
         ValueError: If a layer has a property that ours lack.
         BackendUnsupportedError: If spconv cannot be imported.
-
-    Example:
-        A layer of spconv 2 on any engine: ``from_spconv(SubMConv2d(3, 16, 3), backend="torch")``.
     """
     walk = _Walk(import_spconv(), backend, clamp_pools)
-    layers = OrderedDict(walk.layers(module, ""))
+    layers = OrderedDict(walk.layers(module))
     network = ReturningSequential(layers, walk.origins) if walk.origins else nn.Sequential(layers)
     network.training = module.training
     return network
@@ -122,7 +119,7 @@ class _Walk:
             (ELEMENTWISE, _activation),
         )
 
-    def layers(self, module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    def layers(self, module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
         """Yield our layers and their names, in order."""
         if type(module) in (self.spconv.SparseSequential, nn.Sequential) and not self.dense:
             for child_name, child in module.named_children():
@@ -152,7 +149,6 @@ class _Walk:
         channels = (conv.in_channels, conv.out_channels)
         options: dict[str, Any] = {"bias": conv.bias is not None, "backend": self.backend}
         layer: SparseConv
-        stride = window[1]
         if conv.inverse:
             if conv.indice_key not in self.keyed:
                 raise ValueError(
@@ -160,14 +156,14 @@ class _Walk:
                     f"and no earlier layer has it; known: {', '.join(self.keyed) or 'none'}"
                 )
             self.origins[name], geometry = self.keyed[conv.indice_key]
-            layer, stride = InverseConv(*channels, geometry=geometry, **options), geometry.stride
+            layer = InverseConv(*channels, geometry=geometry, **options)
         elif conv.subm:
             layer = SubmanifoldConv(*channels, window[0], tuple(conv.dilation), **options)
-            stride = (1,) * conv.ndim
         else:
             layer = SparseConv(*channels, *window, tuple(conv.dilation), **options)
             self._remember(conv, name, layer.geometry)
-        _take(layer.weight, weight_from_spconv(conv.weight, stride), conv.weight.requires_grad)
+        weight = weight_from_spconv(conv.weight, layer.geometry.stride)
+        _take(layer.weight, weight, conv.weight.requires_grad)
         if conv.bias is not None:
             _take(layer.bias, conv.bias, conv.bias.requires_grad)
         return _pinned(layer, conv.bias is not None)
@@ -201,6 +197,8 @@ def _check_convolution(conv: Any, name: str) -> None:
     reasons = []
     if conv.transposed:
         reasons.append("is a transposed convolution to new sites; ours return to known ones")
+    if conv.inverse and conv.conv1x1:
+        reasons.append("is an inverse of one tap, which spconv runs without going back")
     if conv.subm and any(k % 2 == 0 for k in conv.kernel_size):
         reasons.append("is submanifold with an even kernel, which spconv itself does not run")
     if conv.act_type != type(conv.act_type).None_:

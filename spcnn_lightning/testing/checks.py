@@ -24,6 +24,8 @@ from spcnn_lightning.testing.cases import CASES, MANY_ROWS, Case, random_rows, r
 from spcnn_lightning.testing.oracle import TOLERANCES, ConformanceError, compare_outcomes
 from spcnn_lightning.testing.trial import Trial, check_case, prepare, run
 
+FULL_PRECISION = (torch.float64, torch.float32)
+
 REPETITIONS = 5
 """How often a case with many rows runs: a race does not show every time."""
 
@@ -149,7 +151,7 @@ def check_claims(backend: Backend, device: str, dtype: torch.dtype) -> None:
 def _dtypes(case: Case) -> tuple[torch.dtype, ...]:
     """Return the dtypes to run a case in: half precision has kernels of its own, not maps."""
     half_too = case.sites == "mixed" and case.geometry.dimensions <= 3
-    return tuple(TOLERANCES) if half_too else (torch.float64, torch.float32)
+    return tuple(TOLERANCES) if half_too else FULL_PRECISION
 
 
 class _Idle:
@@ -172,7 +174,7 @@ class _Idle:
 CHECKS: tuple[Check, ...] = (
     *(Check(case.name, case, partial(check_case, case), _dtypes(case)) for case in CASES),
     *(
-        Check(f"{name}-{case.name}", case, partial(function, case))
+        Check(f"{name}-{case.name}", case, partial(function, case), FULL_PRECISION)
         for name, function in behaviour.CHECKS.items()
         for case in behaviour.CASES
     ),

@@ -48,7 +48,9 @@ def problem(geometry, density, shape=(9, 7), channels=(3, 4)):
 
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.4, 1.0])
 @pytest.mark.parametrize(
-    "geometry", [VALID, SUBMANIFOLD, ConvGeometry((2, 3), 2), ConvGeometry((1, 1))], ids=str
+    "geometry",
+    [VALID, SUBMANIFOLD, ConvGeometry((2, 3), 2), ConvGeometry((1, 1))],
+    ids=["valid", "submanifold", "strided", "one tap"],
 )
 def test_the_double_computes_what_the_extension_computes(real, double, geometry, density):
     core, x, weight, grad, pairs, counts = problem(geometry, density)

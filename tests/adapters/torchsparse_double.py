@@ -4,13 +4,12 @@ It is not TorchSparse: it has the signatures of its engine calls *and their trap
 adapter is kept honest where the library is not installed. The fixture ``torchsparse_double`` makes
 an importable package of it, whose ``__init__`` asks for the GPU's capability as the original does.
 
-The CPU calls were compared once with the extension of version 2.1.0 built from commit 385f5ce
-(`test_torchsparse_double.py` repeats that where the library is installed): same results for random
-maps, the wrong ones of the centre shortcut included, and the same refusals of float64. With a
-single tap and as many rows out as in the original reads past the end of the counts, and may crash;
-the double raises there. The calls
-named ``cuda`` are written from the source; they take CPU tensors here, as nothing of them needs a
-GPU but the speed, and they have never been compared.
+The CPU calls were compared with the extension of version 2.1.0 built from commit 385f5ce, and
+test_torchsparse_library.py repeats that wherever the library is installed: same results for random
+maps, the wrong ones of the centre shortcut included, and the same refusal of float64. With a single
+tap and as many rows out as in the original reads past the end of the counts, and may crash; the
+double raises there. The calls named ``cuda`` and those of implicit GEMM are written from the source
+and have never been compared; they take CPU tensors here.
 """
 
 from __future__ import annotations

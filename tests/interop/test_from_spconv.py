@@ -219,6 +219,7 @@ def test_properties_that_ours_lack_are_named(spconv, native):
         (spconv.SubMConv2d(3, 4, 2, **native), "even kernel"),
         (spconv.SparseConvTranspose2d(3, 4, 2, **native), "transposed convolution to new sites"),
         (spconv.SparseInverseConv2d(3, 4, 2, indice_key="x", **native), "no earlier layer has it"),
+        (spconv.SparseInverseConv2d(3, 4, 1, indice_key="x", **native), "inverse of one tap"),
         (nn.BatchNorm1d(3, momentum=None), "momentum None"),
         (nn.BatchNorm1d(3, track_running_stats=False), "running statistics False"),
     ]:
