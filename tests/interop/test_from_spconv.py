@@ -227,14 +227,14 @@ def test_properties_that_ours_lack_are_named(spconv, native):
             interop.from_spconv(module)
 
 
-def test_a_norm_without_affine_parameters(make_batch):
+def test_a_norm_without_affine_parameters(spconv, make_batch):
     (layer, _) = interop.from_spconv(norm := nn.BatchNorm1d(3, affine=False))
     batch = make_batch()
     torch.testing.assert_close(layer(batch).features, norm(batch.features))
     assert not any(p.requires_grad for p in layer.parameters())
 
 
-def test_a_linear_layer_alone():
+def test_a_linear_layer_alone(spconv):
     (layer,) = interop.from_spconv(linear := nn.Linear(3, 4, bias=False))
     assert isinstance(layer, NetworkInNetwork)
     assert torch.equal(layer.weight, linear.weight.T)

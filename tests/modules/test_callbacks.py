@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichModelSummary
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ModelSummary
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from spcnn_lightning.core.sparse_batch import SparseBatch
@@ -166,7 +166,7 @@ def test_large_confusion_matrices_show_the_worst_classes():
 def test_defaults_give_way_to_what_is_configured(tmp_path: Path):
     kinds = [SparseModelSummary, PredictionWriter, LearningRateMonitor, PictureLogger]
     assert [type(c) for c in default_callbacks()] == [*kinds, ModelCheckpoint, ModelCheckpoint]
-    own = [ModelCheckpoint(monitor="val/loss"), PredictionWriter("own.csv"), RichModelSummary()]
+    own = [ModelCheckpoint(monitor="val/loss"), PredictionWriter("own.csv"), ModelSummary()]
     assert [type(c) for c in default_callbacks(own)] == kinds[2:]
     assert [type(c) for c in default_callbacks(logging=False, checkpointing=False)] == kinds[:2]
 
