@@ -74,7 +74,7 @@ def save_exported(
         MissingExtraError: If safetensors is not installed.
     """
     require_extra("safetensors")
-    save_file = importlib.import_module("safetensors.torch").save_file
+    save = importlib.import_module("safetensors.torch").save
     kind = type(network)
     known = inspect.signature(kind).parameters
     added = {
@@ -100,7 +100,8 @@ def save_exported(
     # First, so that what cannot be written as JSON leaves no half folder.
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     tensors = {name: t.detach().contiguous().cpu() for name, t in network.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    # As bytes: the library's own file would be readable by its owner alone.
+    (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     (folder / CONFIG).write_text(text, encoding="utf-8", newline="\n")
 
 

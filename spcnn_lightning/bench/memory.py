@@ -78,7 +78,11 @@ def _measure(contender: Contender, targets: Tensor | None) -> Memory:
     run_step(contender, targets)
     whole = Memory(gauge.above(), gauge.peak())
     contender.network.zero_grad(set_to_none=True)
-    return replace(whole, layers=_measure_layers(contender, gauge) if gauge.resets else ())
+    if not gauge.resets:
+        return whole
+    # Warm, too: code that is run for the first time becomes resident.
+    _measure_layers(contender, gauge)
+    return replace(whole, layers=_measure_layers(contender, gauge))
 
 
 def _measure_layers(contender: Contender, gauge: _Gauge) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spcnn_lightning.bench.machine import machine_line
+from spcnn_lightning.bench.report import three_digits
 from spcnn_lightning.bench.results import BenchReport, ContenderResult
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -79,7 +80,7 @@ def _plot_steps(axes: Any, ran: list[ContenderResult], training: bool) -> None:
             value * 1e3 for value in (time.step.median, time.step.lower, time.step.upper)
         )
         axes.errorbar(row, median, [[median - lower], [upper - median]], color="black", capsize=4)
-        text = f"{median:.3g} ms\n{contender.ratio_of_medians:.2f}x"
+        text = f"{three_digits(median)} ms\n{contender.ratio_of_medians:.2f}x"
         place = (row, max(upper, bottom * 1e3))
         axes.annotate(text, place, (0, 3), textcoords="offset points", ha="center", fontsize=9)
     axes.set_xticks(range(len(ran)), [c.name.replace("_", "\n") for c in ran])
@@ -112,7 +113,7 @@ def _plot_layers(axes: Any, report: BenchReport, ran: list[ContenderResult]) -> 
         axes.bar(places, heights, width, color=colour, label=contender.name)
     labels = [f"{report.layers[row].name}\n{report.layers[row].kind}" for row in shown]
     axes.set_xticks(range(len(shown)), labels, rotation=45, ha="right", fontsize=8)
-    axes.set_ylabel(f"ms per batch: layers above {largest / 20 * 1e3:.2g} ms")
+    axes.set_ylabel(f"ms per batch: layers above {three_digits(largest / 20 * 1e3)} ms")
     _legend_above(axes)
 
 

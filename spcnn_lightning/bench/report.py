@@ -51,10 +51,10 @@ def totals_table(report: BenchReport) -> Table:
                 c.name,
                 c.engine,
                 _spread(c.time.step, 1e3),
-                _number(c.time.forward.median * 1e3),
-                _number(c.time.kernel_maps.median * 1e3) if has_maps else "",
-                _number(c.time.backward.median * 1e3) if report.options["training"] else "",
-                _number(c.cold.step * 1e3),
+                three_digits(c.time.forward.median * 1e3),
+                three_digits(c.time.kernel_maps.median * 1e3) if has_maps else "",
+                three_digits(c.time.backward.median * 1e3) if report.options["training"] else "",
+                three_digits(c.cold.step * 1e3),
                 f"{c.ratio_of_medians:.2f}",
                 _spread(c.ratio, 1, "{:.2f}"),
                 "" if c.memory is None else f"{c.memory.step / 2**20:.1f}",
@@ -81,7 +81,7 @@ def layers_table(report: BenchReport, contender: ContenderResult) -> Table:
         table.append(
             (
                 *_facts(facts),
-                *(_number(time.median * 1e3) if time.upper > 0 else "" for time in times),
+                *(three_digits(time.median * 1e3) if time.upper > 0 else "" for time in times),
                 "" if weight is None else f"{weight / 2**20:.1f}",
                 _error(result.error),
             )
@@ -157,12 +157,12 @@ def _mmacs(macs: int, dense: int) -> tuple[str, str]:
 
 def _spread(spread: Spread, factor: float, form: str = "") -> str:
     def show(value: float) -> str:
-        return form.format(value * factor) if form else _number(value * factor)
+        return form.format(value * factor) if form else three_digits(value * factor)
 
     return f"{show(spread.median)} [{show(spread.lower)}, {show(spread.upper)}]"
 
 
-def _number(value: float) -> str:
+def three_digits(value: float) -> str:
     """Return three digits, without an exponent."""
     digits = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f}"

@@ -54,8 +54,8 @@ class ExportCheck:
         relative = self.largest_difference / (self.largest_logit or 1.0)
         return "\n".join(
             [
-                f"{WEIGHTS}: {self.weights_bytes / 1e6:.2f} MB; read back, it gives {same}",
-                f"{ONNX}: {self.onnx_bytes / 1e6:.2f} MB; on {self.samples} test samples its "
+                f"{WEIGHTS}: {_size(self.weights_bytes)}; read back, it gives {same}",
+                f"{ONNX}: {_size(self.onnx_bytes)}; on {self.samples} test samples its "
                 f"logits differ by {self.largest_difference:.1e} at most ({relative:.1e} of the "
                 f"largest), {self.same_classes} of {self.samples} have the same class",
                 f"one sample: sparse torch {self.sparse_ms:.2f} ms, onnxruntime (dense) "
@@ -114,6 +114,10 @@ def run_session(session: Any, field: Tensor) -> Tensor:
     """Return the logits (B, num_classes) of a dense field (B, C, *spatial_shape)."""
     (logits,) = session.run([OUTPUT], {INPUT: field.numpy()})
     return torch.from_numpy(logits)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 10**6 else f"{count / 1e3:.1f} kB"
 
 
 def _median_ms(run: Callable[[Any], object], inputs: list[Any]) -> float:
