@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from spcnn_lightning.commands.doctor_rules import TIME_UP
 from spcnn_lightning.commands.isolated import IsolatedCall
 
 TIME_LIMIT = 120.0
@@ -68,14 +69,18 @@ def check_here(name: str, device: str, end: float, progress: str) -> dict[str, A
     Until it is over, the cache says that the test did not finish: should the process crash, no
     earlier result is left to be trusted.
     """
+    import torch
+
     from spcnn_lightning.adapters import get_backend
     from spcnn_lightning.adapters.check_results import CheckResult, check_key, write_results
     from spcnn_lightning.testing import self_test
-    from spcnn_lightning.testing.oracle import TOLERANCES
+    from spcnn_lightning.testing.self_test import DTYPES
 
+    # Small cases are quicker so; those with many rows take several threads by themselves.
+    torch.set_num_threads(1)
     backend = get_backend(name)
     now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
-    keys = {dtype: check_key(backend, device, dtype) for dtype in TOLERANCES}
+    keys = {dtype: check_key(backend, device, dtype) for dtype in DTYPES}
     unfinished = CheckResult(False, "the self-test did not come to its end", now)
     _write(write_results, dict.fromkeys(keys.values(), unfinished))
 
@@ -110,7 +115,7 @@ def _summary(part: Any) -> str:
     done += f", {len(part.refused)} not supported" if part.refused else ""
     if part.failures:
         return f"{part.failures[0]} ({len(part.failures)} checks failed; {done})"
-    return done if part.finished else f"{done}, but the time was up"
+    return done if part.finished else f"{done}, but {TIME_UP}"
 
 
 def _write(write: Any, results: dict[Any, Any]) -> str:

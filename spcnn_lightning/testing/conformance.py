@@ -57,7 +57,8 @@ class BackendConformance:
             else:
                 check.run(engine, self.device, dtype)
         if reasons:
-            pytest.skip(f"{engine.name}: {'; '.join(reasons)}")
+            # One reason is enough here, and lets pytest count equal skips together.
+            pytest.skip(f"{engine.name}: {reasons[0]}")
 
     @pytest.mark.parametrize("dtype", TOLERANCES, ids=lambda d: str(d).removeprefix("torch."))
     def test_capabilities_tell_the_truth(self, engine: Backend, dtype: torch.dtype) -> None:
@@ -65,10 +66,10 @@ class BackendConformance:
         check_claims(engine, self.device, dtype)
 
     def test_runs_at_all(self, engine: Backend) -> None:
-        """At least one dtype passes through a plain convolution."""
-        requests = [CHECKS[0].request(self.device, dtype) for dtype in TOLERANCES]
+        """It does not get through by refusing everything."""
+        requests = [check.request(self.device, dtype) for check in CHECKS for dtype in check.dtypes]
         reasons = [engine.unsupported_reasons(request) for request in requests]
-        assert not all(reasons), f"{engine.name} refuses every dtype: {reasons}"
+        assert not all(reasons), f"{engine.name} refuses everything, first for {reasons[0]}"
 
 
 def usable_backend(backend: Backend | str) -> Backend:

@@ -11,11 +11,13 @@ import torch
 
 from spcnn_lightning.core.backend import Backend
 from spcnn_lightning.testing.checks import CHECKS, Check, check_claims, check_refused, warm_up
-from spcnn_lightning.testing.oracle import TOLERANCES
 from spcnn_lightning.testing.surroundings import unchanged_surroundings
 
 TIME_LIMIT = 110.0
 """Seconds that a self-test may take, unless told otherwise."""
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""The dtypes of a self-test, those that networks are trained in first."""
 
 MAX_FAILURES = 10
 """After so many failures in one dtype the rest of it is not run."""
@@ -65,7 +67,7 @@ class SelfTestReport:
 def self_test(
     backend: Backend,
     device: str = "cpu",
-    dtypes: Sequence[torch.dtype] = tuple(TOLERANCES),
+    dtypes: Sequence[torch.dtype] = DTYPES,
     *,
     time_limit: float = TIME_LIMIT,
     progress: Progress | None = None,

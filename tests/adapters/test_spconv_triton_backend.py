@@ -72,6 +72,7 @@ INTERPRETED = """
 import sys, torch, triton
 real = triton.autotune
 triton.autotune = lambda configs, key, **rest: real(configs[:1], key)
+torch.cpu.get_device_properties = lambda device: None
 from spcnn_lightning.adapters.spconv_triton_backend import SpconvTritonBackend
 from spcnn_lightning.core.backend import Capabilities
 from spcnn_lightning.core.geometry import ConvGeometry

@@ -177,7 +177,7 @@ def test_a_torch_that_cannot_be_imported_is_the_first_problem(facts, monkeypatch
             broken_backend(
                 checks=[{"device": "cuda", "dtype": "float16", "passed": False, "summary": "s"}]
             ),
-            "self-test in float16 on cuda failed: s",
+            "self-test in float16 on cuda: s",
         ),
     ],
 )
@@ -204,6 +204,14 @@ def test_another_owner_of_the_command_lightning_is_a_warning(facts, path, module
     assert problem.level == "warning"
     assert text in problem.text
     assert "spcnn fit" in problem.mend
+
+
+def test_a_test_that_was_too_slow_is_a_warning(facts):
+    check = {"device": "cuda", "dtype": "float16", "passed": False, "summary": "the time was up"}
+    facts["backends"]["spconv"] = broken_backend(checks=[check])
+    problem = only_problem(facts)
+    assert problem.level == "warning"
+    assert "spcnn doctor --check --backends spconv" in problem.mend
 
 
 def test_the_owner_of_the_command_is_read_from_its_script(tmp_path, monkeypatch):
@@ -318,6 +326,7 @@ def test_a_check_keeps_its_result_and_a_crash_leaves_none_to_be_trusted(monkeypa
     (tmp_path / "file").write_text("in the way")
     report = doctor_check.check_here("torch", "cpu", 0.0, str(tmp_path / "progress"))
     assert not report["ok"]
+    assert "the time was up" in report["dtypes"][0]["summary"]
     assert "could not be kept for backend='auto'" in report["cache_problem"]
 
 
