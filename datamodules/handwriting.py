@@ -16,6 +16,7 @@ from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules.dataset import HandwritingDataset, largest_features
 from spcnn_lightning.datamodules.loader import EpochLoader
+from spcnn_lightning.datamodules.parts import StrokeParts
 from spcnn_lightning.datamodules.raster import (
     Augmentation,
     Encoder,
@@ -25,8 +26,6 @@ from spcnn_lightning.datamodules.raster import (
 )
 from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
 from spcnn_lightning.datamodules.sources import PenDigits8, StrokeSource
-from spcnn_lightning.datamodules.splits import split_validation
-from spcnn_lightning.datamodules.strokes import StrokeSet
 
 Batch = tuple[SparseBatch, Tensor]
 
@@ -90,6 +89,9 @@ class HandwritingDataModule(LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise ValueError(f"{name} is {value}: it needs at least {least}")
         self.source = PenDigits8() if source is None else source
         rows, columns = (3 * box, 3 * box) if spatial_shape is None else spatial_shape
         self.spatial_shape = (int(rows), int(columns))
@@ -102,11 +104,15 @@ class HandwritingDataModule(LightningDataModule):
         )
         self.batch_size, self.num_workers = batch_size, num_workers
         self.persistent_workers, self.pin_memory = persistent_workers, pin_memory
-        self.validation_fraction, self.validation_writers = validation_fraction, validation_writers
-        self.split_seed, self.train_on_all, self.seed = split_seed, train_on_all, seed
+        self.train_on_all, self.seed = train_on_all, seed
         self._seed_in_use = seed
         self._feature_scale: Tensor | None = None
-        self._parts: dict[str, StrokeSet] = {}
+        self._parts = StrokeParts(
+            self.source,
+            0.0 if train_on_all else validation_fraction,
+            None if train_on_all else validation_writers,
+            split_seed,
+        )
         self._loaders: WeakSet[EpochLoader] = WeakSet()
 
     @property
@@ -132,7 +138,7 @@ class HandwritingDataModule(LightningDataModule):
         for; a checkpoint holds it and brings it back.
         """
         if self._feature_scale is None:
-            self._feature_scale = largest_features(self._part("train"), self.evaluation_rasteriser)
+            self._feature_scale = largest_features(self._parts["train"], self.evaluation_rasteriser)
         return self._feature_scale
 
     def prepare_data(self) -> None:
@@ -144,9 +150,9 @@ class HandwritingDataModule(LightningDataModule):
         if self._seed_in_use is None:
             self._seed_in_use = torch.initial_seed()
         if stage in (None, "fit", "validate"):
-            self._part("train")
+            self._parts["train"]
         if stage in (None, "test", "predict"):
-            self._part("test")
+            self._parts["test"]
 
     def teardown(self, stage: str | None = None) -> None:
         """Stop the workers."""
@@ -157,7 +163,7 @@ class HandwritingDataModule(LightningDataModule):
     def train_dataloader(self) -> EpochLoader:
         """Return the training batches, augmented, in the order of the trainer's epoch."""
         dataset = HandwritingDataset(
-            self._part("train"), self.training_rasteriser, self.feature_scale, self._run_seed()
+            self._parts["train"], self.training_rasteriser, self.feature_scale, self._run_seed()
         )
         trainer = self.trainer
         # Overfitting means the same few batches again and again.
@@ -165,8 +171,17 @@ class HandwritingDataModule(LightningDataModule):
         return self._loader(dataset, shuffle=shuffle, training=True)
 
     def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
-        """Return the validation batches; an empty list if nothing is held out."""
-        if len(self._part("val")) == 0:
+        """Return the validation batches; an empty list if nothing is held out.
+
+        Raises:
+            DataError: If validation is all that was asked for, and nothing is held out.
+        """
+        if len(self._parts["val"]) == 0:
+            if self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING:
+                raise DataError(
+                    "there is nothing to validate on: train_on_all, or a validation_fraction of 0, "
+                    "leaves no validation data; test runs on the official test part"
+                )
             return []
         return self._loader(self._evaluation_data("val"), shuffle=False, training=False)
 
@@ -192,6 +207,7 @@ class HandwritingDataModule(LightningDataModule):
         return {
             "feature_scale": self.feature_scale.clone(),
             "channel_names": list(self.encoder.channel_names),
+            "box": self.evaluation_rasteriser.box,
             "seed": self._run_seed(),
         }
 
@@ -199,45 +215,26 @@ class HandwritingDataModule(LightningDataModule):
         """Take over the constants of a checkpoint, and its seed unless one was given.
 
         Raises:
-            ValueError: If the checkpoint was trained on other features.
+            DataError: If the checkpoint was trained on other features or another size.
         """
         names = list(self.encoder.channel_names)
         if state_dict["channel_names"] != names:
-            raise ValueError(
+            raise DataError(
                 f"the checkpoint was trained on the features {state_dict['channel_names']}, the "
                 f"encoder of this data module gives {names}: use the encoder of the training run"
+            )
+        box = self.evaluation_rasteriser.box
+        if state_dict.get("box", box) != box:
+            raise DataError(
+                f"the checkpoint was trained on characters that fill {state_dict['box']} sites, "
+                f"this data module has box={box}: use the box of the training run"
             )
         self._feature_scale = state_dict["feature_scale"].clone()
         if self.seed is None:
             self._seed_in_use = state_dict["seed"]
 
-    def _part(self, name: str) -> StrokeSet:
-        """Return "train", "val" or "test", reading and splitting the source when first needed."""
-        if name not in self._parts:
-            if name == "test":
-                self._parts["test"] = self._checked(self.source.test())
-            else:
-                everything = self._checked(self.source.train())
-                kept, held_out = split_validation(
-                    everything,
-                    0.0 if self.train_on_all else self.validation_fraction,
-                    None if self.train_on_all else self.validation_writers,
-                    self.split_seed,
-                )
-                self._parts["train"] = everything.select(kept)
-                self._parts["val"] = everything.select(held_out)
-        return self._parts[name]
-
-    def _checked(self, strokes: StrokeSet) -> StrokeSet:
-        if len(strokes) and strokes.labels.max() >= self.num_classes:
-            raise DataError(
-                f"{type(self.source).__name__} gave label {strokes.labels.max()}, but has "
-                f"{self.num_classes} classes: labels are numbers from 0 to {self.num_classes - 1}"
-            )
-        return strokes
-
     def _evaluation_data(self, name: str) -> HandwritingDataset:
-        return HandwritingDataset(self._part(name), self.evaluation_rasteriser, self.feature_scale)
+        return HandwritingDataset(self._parts[name], self.evaluation_rasteriser, self.feature_scale)
 
     def _run_seed(self) -> int:
         if self._seed_in_use is None:

@@ -45,8 +45,9 @@ class Strokes:
     def __post_init__(self) -> None:
         _convert(self, np.int64, "point_offsets")
         _convert(self, np.float32, "points", "time", "pressure")
-        _check_points(self.points)
+        _check_shape(self.points)
         _check_offsets("point_offsets", self.point_offsets, len(self.points), "stroke", "points")
+        _check_finite(self.points)
         _check_per_point(self, len(self.points))
 
     @property
@@ -165,7 +166,7 @@ class StrokeSet:
         )
 
     def _check(self) -> None:
-        _check_points(self.points)
+        _check_shape(self.points)
         strokes = len(self.point_offsets) - 1
         _check_offsets("point_offsets", self.point_offsets, len(self.points), "stroke", "points")
         _check_offsets("stroke_offsets", self.stroke_offsets, strokes, "character", "strokes")
@@ -180,6 +181,7 @@ class StrokeSet:
         if characters and self.labels.min() < 0:
             where = int(self.labels.argmin())
             raise ValueError(f"labels[{where}] is {self.labels[where]}: class numbers start at 0")
+        _check_finite(self.points, self.point_offsets[self.stroke_offsets])
         _check_per_point(self, len(self.points))
 
 
@@ -214,14 +216,21 @@ def _all_or_none(name: str, values: list[T | None]) -> list[T] | None:
     return None if missing else [value for value in values if value is not None]
 
 
-def _check_points(points: Floats) -> None:
+def _check_shape(points: Floats) -> None:
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"points have shape {points.shape}, expected (n, 2): row and column")
+
+
+def _check_finite(points: Floats, characters: Integers | None = None) -> None:
+    """Refuse NaN and infinity; ``characters`` are the first points of each character of a set."""
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
         where = int(np.flatnonzero(~finite)[0])
+        of = ""
+        if characters is not None:
+            of = f" (of character {int(np.searchsorted(characters, where, side='right')) - 1})"
         raise ValueError(
-            f"points[{where}] is {points[where].tolist()}; {int((~finite).sum())} of "
+            f"points[{where}]{of} is {points[where].tolist()}; {int((~finite).sum())} of "
             f"{len(points)} points are not finite: clean the data first"
         )
 

@@ -5,17 +5,20 @@ linked to the network; classes of this project go by their short names; a class 
 beside the place where the command runs.
 """
 
+import logging
 import os
 import sys
+import warnings
+from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ModelSummary
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
@@ -23,10 +26,11 @@ from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-define
 # Imported classes go by their short names in a config.
 import spcnn_lightning.datamodules.handwriting
 import spcnn_lightning.networks  # noqa: F401
-from spcnn_lightning.cli_checkpoints import WORDS, resolve_checkpoint
+from spcnn_lightning.cli_advice import advice
+from spcnn_lightning.cli_checkpoints import WORDS, require_fit, resolve_checkpoint
 from spcnn_lightning.commands.configs import with_found_configs
 from spcnn_lightning.core.errors import SpcnnError
-from spcnn_lightning.modules import SparseClassifier, default_callbacks
+from spcnn_lightning.modules import LastCheckpoint, SparseClassifier, default_callbacks
 
 DATA_FACTS = ("num_classes", "in_channels", "spatial_shape")
 
@@ -57,10 +61,22 @@ def link_data_to_network(parser: LightningArgumentParser) -> None:
         )
 
 
+class _Parser(LightningArgumentParser):
+    """Says in a sentence what is wrong, where it can."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        # Parsers inside of parsers only hand their message on.
+        short = advice(message) if self.exit_on_error else None
+        if short is None or os.environ.get("SPCNN_DEBUG"):
+            super().error(message, ex)
+        raise ConfigError(short)
+
+
 class SpcnnCLI(LightningCLI):
     """The command line with this project's habits; see the module's docstring."""
 
     def __init__(self, prog: str, args: list[str], **kwargs: Any) -> None:
+        self.words = args
         strict = {"allow_abbrev": False}  # a mistyped option is an error, not another option
         parsers = {
             word: {"usage": f"{prog} {word} --config FILE_OR_NAME [options]", **strict}
@@ -73,6 +89,7 @@ class SpcnnCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
+            parser_class=_Parser,
             parser_kwargs={"prog": prog, **strict, **parsers},
             args=args,
             **kwargs,
@@ -108,6 +125,9 @@ class SpcnnCLI(LightningCLI):
         given = given if isinstance(given, list) else [given]
         if not trainer.barebones:
             trainer.callbacks = [*given, *self._callbacks_besides(given, trainer)]
+            if isinstance(self.model, SparseClassifier):
+                # Ours is among the callbacks, or was not wanted.
+                trainer.enable_model_summary = False
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -118,6 +138,8 @@ class SpcnnCLI(LightningCLI):
             present = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
             found = resolve_checkpoint(asked, self.trainer, present[self.subcommand])
             arguments.ckpt_path = found
+            if isinstance(self.model, SparseClassifier):
+                require_fit(found, self.model)
             if os.path.isfile(found) and (asked in WORDS or self.subcommand != "fit"):
                 self._continue_folder(os.path.dirname(found))
         elif self.subcommand != "fit":
@@ -125,6 +147,23 @@ class SpcnnCLI(LightningCLI):
                 f"{self.subcommand} without --ckpt_path runs the network as it was initialised: "
                 f"give --ckpt_path best, last or a file"
             )
+
+    def after_fit(self) -> None:
+        """Say where the checkpoints lie, and what to type next."""
+        found = [
+            (callback, Path(callback.best_model_path))
+            for callback in self.trainer.checkpoint_callbacks
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path
+        ]
+        for callback, path in found:
+            score = "last"
+            if callback.monitor and callback.best_model_score is not None:
+                score = f"best {callback.monitor}, {callback.best_model_score:.4g}"
+            rank_zero_info(f"{score}: {os.path.relpath(path)}")
+        if found:
+            word = "best" if any(callback.monitor for callback, _ in found) else "last"
+            words = " ".join(drop_checkpoint(self.words[1:]))
+            rank_zero_info(f"next: {self.parser.prog} test {words} --ckpt_path {word}")
 
     def _continue_folder(self, folder: str) -> None:
         """Let a resumed run keep its folder: in a new one Lightning would forget the best score."""
@@ -141,7 +180,7 @@ class SpcnnCLI(LightningCLI):
             )
         elif checkpointing and not any(isinstance(c, ModelCheckpoint) for c in given):
             # The metrics of somebody else's module, and so its best checkpoint, are not known here.
-            callbacks = [ModelCheckpoint(filename="last")]
+            callbacks = [LastCheckpoint()]
         if trainer.enable_model_summary is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelSummary)]
         return callbacks
@@ -179,5 +218,31 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     # devices the other processes run the same command in the same folder.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    _choose_messages()
     SpcnnCLI(prog, [word, *arguments])
     return 0
+
+
+def drop_checkpoint(words: list[str]) -> list[str]:
+    """Return the words of a command line without ``--ckpt_path`` and its value."""
+    return [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if "--ckpt_path" not in (before, word) and not word.startswith("--ckpt_path=")
+    ]
+
+
+def _choose_messages() -> None:
+    """Show which engine "auto" chose; leave out what no user of this command can act on."""
+    choices = logging.getLogger("spcnn_lightning.adapters.auto")
+    if not choices.handlers:
+        choices.addHandler(logging.StreamHandler())
+        choices.setLevel(logging.INFO)
+    # Lightning's advertisements.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in str(record.msg) and "litmodels" not in str(record.msg)
+    )
+    # No validation data, as a config with train_on_all asks for.
+    warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
+    # Lightning's use of what torch has renamed.
+    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")

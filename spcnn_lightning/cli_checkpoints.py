@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -17,6 +18,10 @@ WORDS = ("best", "last")
 
 class CheckpointNotFoundError(SpcnnError, FileNotFoundError):
     """No checkpoint file is what was asked for."""
+
+
+class CheckpointMismatchError(SpcnnError, ValueError):
+    """The file is no checkpoint, or one of another network."""
 
 
 def resolve_checkpoint(asked: str, trainer: Trainer, config: Mapping[str, Any]) -> str:
@@ -47,6 +52,43 @@ def resolve_checkpoint(asked: str, trainer: Trainer, config: Mapping[str, Any]) 
     path = _last(folder) if asked == "last" else _best(folder)
     rank_zero_info(f"--ckpt_path {asked} is {path}")
     return str(path)
+
+
+def require_fit(path: str, module: LightningModule) -> None:
+    """Refuse a checkpoint that holds other weights than ``module`` has, before data are read.
+
+    What cannot be judged here is left to Lightning: addresses, folders of sharded checkpoints, and
+    files that hold more than tensors and plain values.
+
+    Raises:
+        CheckpointMismatchError: If it is no checkpoint, or keys or shapes differ.
+    """
+    file = Path(path)
+    if file.is_dir() and not (file / ".metadata").exists():
+        raise CheckpointMismatchError(
+            f"--ckpt_path {path} is a folder: give a file in it ({_names(file) or 'none is there'})"
+        )
+    if not file.is_file():
+        return
+    if not is_zipfile(file):
+        raise CheckpointMismatchError(
+            f"--ckpt_path {path} is no checkpoint, or a damaged one: its {file.stat().st_size} "
+            f"bytes are not in the format of torch.save"
+        )
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except Exception:
+        return
+    then = {key: tuple(value.shape) for key, value in saved.items()}
+    now = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    differing = [key for key in {**now, **then} if now.get(key) != then.get(key)]
+    if module.strict_loading and differing:
+        key = differing[0]
+        raise CheckpointMismatchError(
+            f"--ckpt_path {path} is of another network: {key} has the shape "
+            f"{then.get(key, 'none: it is missing')} there and {now.get(key, 'none')} here "
+            f"({len(differing)} tensors differ); use the config of that run"
+        )
 
 
 def _newest_folder(asked: str, trainer: Trainer, config: Mapping[str, Any]) -> Path:
@@ -98,15 +140,23 @@ def _is_same_experiment(config_file: Path, config: Mapping[str, Any]) -> bool:
 
 
 def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint depends on: classes, the network's arguments, the data source.
+    """Return what a checkpoint depends on: classes, the network's arguments, source and size.
 
     The engine is left out, since any engine runs any checkpoint.
     """
     model, data = config.get("model") or {}, config.get("data") or {}
     network = (model.get("init_args") or {}).get("network")
-    source = (data.get("init_args") or {}).get("source")
-    parts = {"model": model, "network": network, "data": data, "source": source}
+    of_data = data.get("init_args") or {}
+    source, encoder = of_data.get("source"), of_data.get("encoder")
+    parts = {
+        "model": model,
+        "network": network,
+        "data": data,
+        "source": source,
+        "encoder": encoder,
+    }
     found = {name: _class_name(part) for name, part in parts.items()}
+    found |= {key: of_data[key] for key in ("box", "spatial_shape") if key in of_data}
     if isinstance(network, Mapping):
         arguments = network.get("init_args") or {}
         found |= {f"network.{key}": arguments[key] for key in arguments if key != "backend"}
@@ -146,7 +196,8 @@ def _best(folder: Path) -> Path:
     reason = (
         f"{newest} names {', '.join(map(str, remembered))}, which does not exist"
         if remembered
-        else f"{newest} remembers no best one (no ModelCheckpoint with a monitored metric yet)"
+        else f"the run of {newest} chose no best one: it had no validation data (train_on_all), or "
+        f"was stopped before it first validated"
     )
     raise CheckpointNotFoundError(
         f"--ckpt_path best: {reason}; give --ckpt_path last or one of {_names(folder)}"

@@ -102,11 +102,15 @@ def test_fit_then_test_then_resume_in_processes_of_their_own(folder, command):
     assert "CheckpointNotFoundError: --ckpt_path last" in printed
     assert str(folder / "lightning_logs") in printed
 
-    command("fit")
+    printed = command("fit")
+    assert re.search(r"best val/error, [\d.]+: lightning_logs/version_0/\S+\.ckpt$", printed, re.M)
+    assert "next: spcnn test --config corners.yaml --ckpt_path best" in printed
     checkpoints = folder / "lightning_logs" / "version_0" / "checkpoints"
     (best,) = checkpoints.glob("best-*.ckpt")
 
-    printed = command("test", "--ckpt_path", "best", "--model.network.backend", "torch")
+    # With the progress bar, which swallows what is printed after its end.
+    words = ["--model.network.backend", "torch", "--trainer.enable_progress_bar", "true"]
+    printed = command("test", "--ckpt_path", "best", *words)
     assert f"--ckpt_path best is {best}" in printed
     assert "backend: torch\n" in re.sub(r" +\n", "\n", printed)  # not "torch (auto)"
     assert "test/error" in printed
@@ -150,7 +154,18 @@ def refused(folder, monkeypatch, capsys):
     ("words", "message"),
     [
         (["fit", "--trainer.max_epoch", "3"], "max_epoch"),
-        (["fit", "--model.network.levls", "3"], "'levls' is not accepted"),
+        (
+            ["fit", "--model.network.levls", "3"],
+            "DeepCNet has no argument 'levls' (is it 'levels'?)",
+        ),
+        (["fit", "--model.optimizer.lrr", "3"], "SGD has no argument 'lrr' (is it 'lr'?)"),
+        (["fit", "--model.optimizer", "torch.optim.Sgd"], "in torch.optim (is it 'SGD'?)"),
+        (["fit", "--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
+        (["fit", "--model.network", "DeepCNett"], "(is it 'DeepCNet'?); known are DeepCNet, DeepC"),
+        (["fit", "--model", "mine.Model"], "No module named 'mine'. A class of your own"),
+        (["fit", "--data", "HandwritingDatamodul"], "(is it 'HandwritingDataModule'?)"),
+        (["fit", "--data.samples", "many"], "data.samples is 'many': it needs to be of type int"),
+        (["fit", "--model.label_smoothing", "2"], "label_smoothing is 2.0"),
         (["fit", "--model.network.levels", "three"], "three"),
         (["fit", "--model.network.num_classes", "3"], "num_classes is 3, but Corners has 4"),
         (["fit", "--model.network.levels", "9"], "fewer levels"),
@@ -159,12 +174,69 @@ def refused(folder, monkeypatch, capsys):
         (["fit", "--data", "my_data.Solvent"], "my_data.Solvent"),
         (["test", "--ckpt_path", "best"], "fit"),
         (["test", "--ckpt_path", "nonesuch.ckpt"], "nonesuch.ckpt: no such file"),
+        (["test", "--ckpt_path", "corners.yaml"], "is no checkpoint, or a damaged one"),
+        (["test", "--ckpt_path", "."], "is a folder: give a file in it"),
         (["fit", "--trainer.accelerator", "abacus"], "abacus"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[1:]),
 )
 def test_what_can_not_be_done_is_said_in_a_sentence(refused, words, message):
     assert message in refused(*words)
+
+
+HANDWRITING = {
+    "class_path": "HandwritingDataModule",
+    "init_args": {"box": 4},
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "--data.source", "PenDigit8"], "(is it 'PenDigits8'?); known are PenDigits8, Pen"),
+        (["fit", "--data.encoder", "Octogramm"], "known are Bitmap, Octogram"),
+        (["fit", "--data.batch_size", "0"], "batch_size is 0: it needs at least 1"),
+        (["fit", "--data.num_workers", "-1"], "num_workers is -1: it needs at least 0"),
+        (["fit", "--data.validation_fraction", "1"], "validation_fraction is 1.0"),
+        (["fit", "--data.validation_writers", "[3]"], "do not say who wrote what"),
+        pytest.param(
+            ["validate", "--data.train_on_all", "true"],
+            "there is nothing to validate on",
+            marks=pytest.mark.filterwarnings("ignore:validate without --ckpt_path"),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[1:]),
+)
+def test_what_handwriting_can_not_do_is_said_in_a_sentence(folder, refused, words, message):
+    config = CONFIG | {"data": HANDWRITING}
+    (folder / "corners.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert message in refused(*words)
+
+
+def test_a_checkpoint_of_another_network_or_size_is_refused(folder, refused):
+    config = CONFIG | {"data": HANDWRITING}
+    (folder / "corners.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    words = ["fit", "--config", "corners.yaml", "--trainer.max_epochs", "1"]
+    assert program.main([*words, "--trainer.limit_train_batches", "1"]) == 0
+    (last,) = folder.glob("lightning_logs/*/checkpoints/last.ckpt")
+    printed = refused("test", "--model.network.width", "5", "--ckpt_path", str(last))
+    assert "network.layers.0.weight has the shape (9, 9, 4) there and (9, 9, 5) here" in printed
+    size = ["--data.box", "3", "--data.spatial_shape", "[12, 12]"]
+    assert "characters that fill 4 sites" in refused("test", *size, "--ckpt_path", str(last))
+    assert "1 there are of another network or" in refused("test", *size, "--ckpt_path", "last")
+    damaged = folder / "damaged.ckpt"
+    damaged.write_bytes(last.read_bytes()[:-100])
+    assert "damaged one" in refused("test", "--ckpt_path", str(damaged))
+
+
+def test_a_run_without_validation_says_that_it_has_no_best(folder, refused, caplog):
+    data = {**HANDWRITING, "init_args": {"box": 4, "train_on_all": True}}
+    (folder / "corners.yaml").write_text(yaml.safe_dump(CONFIG | {"data": data}), encoding="utf-8")
+    words = ["fit", "--config", "corners.yaml", "--trainer.max_epochs", "1"]
+    assert program.main([*words, "--trainer.limit_train_batches", "1"]) == 0
+    assert "last: lightning_logs/version_0/checkpoints/last.ckpt\n" in caplog.text
+    assert "--trainer.limit_train_batches 1 --ckpt_path last" in caplog.text
+    assert "no validation data (train_on_all)" in refused("test", "--ckpt_path", "best")
 
 
 def test_an_unknown_key_in_the_config_is_named(folder, refused):

@@ -11,8 +11,8 @@ import torch
 README = Path(__file__).parent.parent / "README.md"
 
 
-def program() -> str:
-    blocks = re.findall(r"<!-- own project -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+def program(mark: str = "own project") -> str:
+    blocks = re.findall(rf"<!-- {mark} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 1
     return blocks[0]
 
@@ -46,3 +46,13 @@ def test_the_program_trains_under_either_name_of_lightning(package, monkeypatch)
     assert set(seen) == {8}, "self.log must count samples, not sites"
     lines, labels = next(iter(names["loader"]))
     assert lines.batch_size == len(labels) == 8
+
+
+def test_the_example_of_exactness_is_exact():
+    names: dict[str, object] = {}
+    exec(program("exactness"), names)
+    scores, field = names["scores"], names["field"]
+    for dense in (names["twin"], names["plain"]):
+        limit = 1e-10 * float(scores.detach().abs().max())
+        torch.testing.assert_close(dense(field), scores, rtol=0, atol=limit)
+    assert not torch.equal(scores[0], scores[1])

@@ -1,5 +1,6 @@
 """Lightning modules and callbacks."""
 
+from spcnn_lightning.modules.checkpoints import LastCheckpoint
 from spcnn_lightning.modules.classifier import NonFiniteLossError, SparseClassifier
 from spcnn_lightning.modules.counting import LayerCount, count_layers, format_counts, total_macs
 from spcnn_lightning.modules.defaults import best_and_last, default_callbacks
@@ -9,6 +10,7 @@ from spcnn_lightning.modules.sparsity import SparseModelSummary
 from spcnn_lightning.modules.tables import MissingExtraError
 
 __all__ = [
+    "LastCheckpoint",
     "LayerCount",
     "MissingExtraError",
     "NonFiniteLossError",

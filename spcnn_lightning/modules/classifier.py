@@ -6,10 +6,12 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
+from spcnn_lightning.adapters.auto import agree_on_backends
 from spcnn_lightning.core.errors import SpcnnError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.modules.engines import describe_engines
@@ -18,6 +20,10 @@ from spcnn_lightning.modules.prediction import Prediction
 from spcnn_lightning.nn import set_dropout_seed, set_dropout_step
 
 _SPLITS = ("train", "val", "test")
+
+
+class OptimizerError(SpcnnError, ValueError):
+    """The optimiser or the schedule refuses its arguments."""
 
 
 class NonFiniteLossError(SpcnnError, ArithmeticError):
@@ -55,7 +61,9 @@ class SparseClassifier(LightningModule):
             the other splits is never smoothed.
 
     Raises:
-        ValueError: If the number of classes is missing, or is not what the network has.
+        ValueError: If the number of classes is missing, or is not what the network has, or the
+            smoothing is no share.
+        OptimizerError: When training begins, if the optimiser or the schedule refuses arguments.
         NonFiniteLossError: In training and evaluation, if the loss becomes NaN or infinite. On an
             accelerator it is looked at every ``log_every_n_steps`` batches, since each look makes
             the device wait.
@@ -71,6 +79,10 @@ class SparseClassifier(LightningModule):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing is {label_smoothing}: it is a share, from 0 to less than 1"
+            )
         # No save_hyperparameters: a backend kept in a checkpoint would override the one asked for.
         self.network = network
         self.optimizer = optimizer
@@ -137,10 +149,15 @@ class SparseClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return what Lightning expects, from the two callables."""
-        optimizer = self.optimizer(self.network.parameters())
-        if self.lr_scheduler is None:
-            return optimizer
-        scheduler = self.lr_scheduler(optimizer)
+        try:
+            optimizer = self.optimizer(self.network.parameters())
+            if self.lr_scheduler is None:
+                return optimizer
+            scheduler = self.lr_scheduler(optimizer)
+        except ValueError as error:
+            raise OptimizerError(
+                f"the optimiser or its schedule can't be built: {error}"
+            ) from error
         monitor = getattr(scheduler, "monitor", "val/loss")
         schedule = {"scheduler": scheduler, "interval": self.interval, "monitor": monitor}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -148,6 +165,7 @@ class SparseClassifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Look at the engine afresh: device or precision may be others than before."""
         self._engines, self._announced = None, False
+        agree_on_backends()
 
     def on_fit_start(self) -> None:
         """Give all processes the dropout seed of the first one."""
@@ -197,7 +215,8 @@ class SparseClassifier(LightningModule):
 
     def _announce_engines(self) -> None:
         self._announced = True
-        self.print(f"backend: {self._engines or 'none ran, there was no batch'}")
+        # Not self.print, which writes into the progress bar: that is closed when results come.
+        rank_zero_info(f"backend: {self._engines or 'none ran, there was no batch'}")
 
     def _matrix(self, split: str) -> ConfusionMatrix:
         return cast(ConfusionMatrix, self._confusion[split])

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import (
     ModelSummary,
 )
 
+from spcnn_lightning.modules.checkpoints import LastCheckpoint
 from spcnn_lightning.modules.pictures import PictureLogger
 from spcnn_lightning.modules.prediction import PredictionWriter
 from spcnn_lightning.modules.sparsity import SparseModelSummary
@@ -23,7 +24,7 @@ def best_and_last(monitor: str = "val/error", mode: str = "min") -> list[Callbac
         ModelCheckpoint(
             filename="best-{epoch}", monitor=monitor, mode=mode, save_on_train_epoch_end=False
         ),
-        ModelCheckpoint(filename="last"),
+        LastCheckpoint(),
     ]
 
 

@@ -85,8 +85,8 @@ class SparseModelSummary(ModelSummary):
         frozen = sum(p.numel() for p in pl_module.parameters()) - trainable
         rank_zero_info(
             f"\n{format_counts(counts, sparse.batch_size)}\n"
-            f"means per sample over a batch of {sparse.batch_size}; "
-            f"{trainable:,} trainable parameters, {frozen:,} frozen"
+            f"means per sample over a batch of {sparse.batch_size}; ratio: dense to sparse "
+            f"multiply-adds; {trainable:,} trainable parameters, {frozen:,} frozen"
         )
         if self.log:
             for logger in trainer.loggers:

@@ -1,5 +1,7 @@
 """A run that dies in mid-epoch and resumes ends where an unbroken run ends, to the last bit."""
 
+import os
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from spcnn_lightning.datamodules import HandwritingDataModule
-from spcnn_lightning.modules import SparseClassifier
+from spcnn_lightning.modules import LastCheckpoint, SparseClassifier
 from spcnn_lightning.networks import DeepCNet
 
 BATCHES = 4
@@ -63,3 +65,81 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     torch.testing.assert_close(
         resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
     )
+
+
+class Signals(Callback):
+    """Presses a key, or has the machine ask for an end, in the middle of a batch."""
+
+    def __init__(self, step: int, number: int, times: int = 1) -> None:
+        self.step, self.number, self.times = step, number, times
+
+    def on_before_zero_grad(self, trainer: Trainer, *rest: Any) -> None:
+        if trainer.global_step == self.step:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.filterwarnings(
+    "ignore:Be aware that when using `ckpt_path`, callbacks used",
+    "ignore:.*does not have many workers",
+)
+def test_a_run_that_is_told_to_stop_finishes_its_batch_and_can_go_on(
+    number: int, make_trainer: Callable[..., Trainer], tmp_path: Path
+):
+    before = signal.getsignal(signal.SIGINT)
+    unbroken = run(make_trainer)
+    callbacks = [Signals(BATCHES + 1, number), LastCheckpoint(dirpath=str(tmp_path))]
+    with pytest.raises(SystemExit):
+        run(make_trainer, callbacks=callbacks, enable_checkpointing=True)
+    assert signal.getsignal(signal.SIGINT) == before
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == BATCHES + 2
+    resumed = run(make_trainer, tmp_path / "last.ckpt")
+    torch.testing.assert_close(
+        resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_pressing_twice_stops_at_once(make_trainer: Callable[..., Trainer], tmp_path: Path):
+    callbacks = [Signals(1, signal.SIGINT, times=2), LastCheckpoint(dirpath=str(tmp_path))]
+    with pytest.raises(SystemExit):
+        run(make_trainer, callbacks=callbacks, enable_checkpointing=True)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_run_that_is_killed_loses_few_steps(make_trainer: Callable[..., Trainer], tmp_path: Path):
+    callbacks = [Dies(BATCHES + 3), LastCheckpoint(every_n_steps=2, dirpath=str(tmp_path))]
+    with pytest.raises(KeyError, match="switched off"):
+        run(make_trainer, callbacks=callbacks, enable_checkpointing=True)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == BATCHES + 2
+    assert [file.name for file in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_gradients_that_wait_for_a_step_are_not_lost(
+    make_trainer: Callable[..., Trainer], tmp_path: Path
+):
+    """A file written between two steps of an accumulation would forget half a gradient."""
+    saved = []
+
+    class Notes(LastCheckpoint):
+        def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+            times = self.path.stat().st_mtime_ns if self.path.exists() else None
+            super().on_train_batch_end(trainer, *rest)
+            if self.path.exists() and self.path.stat().st_mtime_ns != times:
+                saved.append(rest[-1])
+
+    seed_everything(1)
+    data = HandwritingDataModule(box=8, batch_size=6)
+    network = DeepCNet(3, 3, data.in_channels, data.num_classes)
+    module = SparseClassifier(network, partial(torch.optim.SGD, lr=0.1))
+    trainer = make_trainer(
+        max_epochs=1,
+        limit_train_batches=4,
+        limit_val_batches=0,
+        accumulate_grad_batches=2,
+        callbacks=[Notes(every_n_steps=1, dirpath=str(tmp_path))],
+        enable_checkpointing=True,
+    )
+    trainer.fit(module, data)
+    assert saved == [1, 3]

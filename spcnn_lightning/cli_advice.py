@@ -1,0 +1,108 @@
+"""Says what is wrong in a config in one sentence, where jsonargparse says it in twenty lines."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule, LightningModule
+
+import spcnn_lightning.networks
+from spcnn_lightning.datamodules import Augmentation, Encoder, StrokeSource
+
+# What may stand under a key of a config.
+_BASES = {
+    "model": LightningModule,
+    "data": LightningDataModule,
+    "source": StrokeSource,
+    "encoder": Encoder,
+    "augmentation": Augmentation,
+}
+
+
+def advice(message: str) -> str | None:
+    """Return a sentence for the mistakes that people make most, or None for any other.
+
+    These are: an argument that a class does not have, a class that does not exist, and a value of
+    another type.
+
+    Args:
+        message: The error message of jsonargparse.
+    """
+    key = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
+    classes = re.findall(r"class_path(?: |=)'([^']+)'", message.partition("Given value")[0])
+    if (option := re.search(r"Option '(\w+)' is not accepted", message)) and classes:
+        return f"{key}: {_wrong_argument(option[1], classes[-1])}"
+    unimportable = re.search(r"class_path '([^']+)':\s+(No module named .*|module .*)", message)
+    if unimportable:
+        return f"{key}: there is no class {unimportable[1]}: {unimportable[2]}. {_own_class()}"
+    missing = re.search(r"Expected a dot import path string: (\S+)", message)
+    missing = missing or re.search(r"has no attribute '\w+'\. Got value: ([\w.]+)$", message, re.M)
+    if missing:
+        return f"{key}: {_wrong_class(missing[1], key)}"
+    if wrong := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", message):
+        return f"{key} is {wrong[2]!r}: it needs to be of type {wrong[1]}"
+    return None
+
+
+def _wrong_argument(option: str, path: str) -> str:
+    known = list(inspect.signature(_import(path)).parameters)
+    name = path.rpartition(".")[2]
+    return f"{name} has no argument {option!r}{_closest(option, known)}; it has {', '.join(known)}"
+
+
+def _wrong_class(path: str, key: str) -> str:
+    module, _, name = path.rpartition(".")
+    if module:
+        try:
+            there = [word for word in dir(importlib.import_module(module)) if word[0].isupper()]
+        except ImportError as error:
+            return f"there is no class {path}: {error}. {_own_class()}"
+        return f"there is no class {name} in {module}{_closest(name, there)}"
+    known = sorted(_known_classes(key.rpartition(".")[2]))
+    listed = f"; known are {', '.join(known)}" if known else ""
+    return f"there is no class {name}{_closest(name, known)}{listed}. {_own_class()}"
+
+
+def _own_class() -> str:
+    return (
+        f"A class of your own is written module.Class, with module.py in the folder of the "
+        f"command, {Path.cwd()}"
+    )
+
+
+def _known_classes(key: str) -> Iterator[str]:
+    if key == "network":
+        names = spcnn_lightning.networks.__all__
+        yield from (name for name in names if isinstance(_network(name), type))
+    elif key in _BASES:
+        yield from (c.__name__ for c in _subclasses(_BASES[key]) if _is_ours(c))
+
+
+def _network(name: str) -> object:
+    return getattr(spcnn_lightning.networks, name)
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("spcnn_lightning.") and not inspect.isabstract(kind)
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    children: list[type] = kind.__subclasses__()
+    for child in children:
+        yield child
+        yield from _subclasses(child)
+
+
+def _closest(word: str, known: list[str]) -> str:
+    by_lower = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), by_lower, n=1)
+    return f" (is it {by_lower[close[0]]!r}?)" if close else ""
+
+
+def _import(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
