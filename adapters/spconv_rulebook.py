@@ -10,7 +10,6 @@ that is larger by all of it, and the libraries never hear of padding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from spcnn_lightning.core.active_set import ActiveSet, ravel
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap
+from spcnn_lightning.core.site_map import SiteMap
 
 MAX_INT32 = 2**31 - 1
 NATIVE = "native"
@@ -87,33 +87,33 @@ class ImplicitGemm(NamedTuple):
         )
 
 
-@dataclass
-class SpconvMap:
-    """A kernel map of the spconv family.
+class SpconvMap(SiteMap):
+    """A kernel map of the spconv family; its output sites are in row-major order.
 
     Attributes:
-        geometry: The window.
         coords: Input sites, int32 (N, 1 + D).
         spatial_shape: Input field.
-        output: The output sites, in row-major order; of a submanifold window the input set.
+        batch_size: Number of samples.
         rulebooks: The same pairs in the layout of each algorithm that was asked for.
     """
 
-    geometry: ConvGeometry
-    coords: Tensor
-    spatial_shape: tuple[int, ...]
-    output: ActiveSet
-    rulebooks: dict[str, Any] = field(default_factory=dict)
+    def __init__(
+        self,
+        geometry: ConvGeometry,
+        coords: Tensor,
+        spatial_shape: tuple[int, ...],
+        output: ActiveSet,
+        rulebooks: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(geometry, output)
+        self.coords, self.spatial_shape = coords, spatial_shape
+        self.batch_size = output.batch_size
+        self.rulebooks = {} if rulebooks is None else rulebooks
 
     @property
     def num_inputs(self) -> int:
         """Number of input rows, N."""
         return self.coords.shape[0]
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of output rows, M."""
-        return self.output.num_sites
 
     @property
     def is_submanifold(self) -> bool:
@@ -129,7 +129,7 @@ class SpconvMap:
                     native = self.rulebook(library, NATIVE) if some else None
                     self.rulebooks[algorithm] = core_map(native, self)
                 else:
-                    problem = (self.coords, self.spatial_shape, self.output.batch_size)
+                    problem = (self.coords, self.spatial_shape, self.batch_size)
                     _, book = ask(library, algorithm, *problem, self.geometry)
                     self.rulebooks[algorithm] = book
         return self.rulebooks[algorithm]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -46,7 +48,7 @@ def _read(path: Path) -> tuple[StrokeSet, StrokeSet]:
     try:
         with np.load(path) as arrays:
             xy, labels, is_test = arrays["xy8"], arrays["label"], arrays["test"].astype(bool)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: cannot read the digits shipped with the package ({error}): install it again"
         ) from error

@@ -45,7 +45,15 @@ class ActiveSet:
             index is not in [0, B), or a site occurs twice.
     """
 
-    __slots__ = ("_kernel_maps", "batch_size", "coords", "offset", "spatial_shape", "tensor_stride")
+    __slots__ = (
+        "__weakref__",
+        "_kernel_maps",
+        "batch_size",
+        "coords",
+        "offset",
+        "spatial_shape",
+        "tensor_stride",
+    )
 
     def __init__(
         self,

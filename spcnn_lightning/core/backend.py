@@ -72,15 +72,6 @@ class Capabilities:
         return reasons
 
 
-class BackendMap(Protocol):
-    """What the layers need to know of a backend's kernel map: where the output sites are."""
-
-    @property
-    def output(self) -> ActiveSet:
-        """The active set of the output."""
-        ...
-
-
 @runtime_checkable
 class Backend(Protocol):
     """A library that does the arithmetic of sparse convolution.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 PerAxis = int | Sequence[int]
 """One integer for every axis, or one integer per axis."""
@@ -27,8 +29,8 @@ def per_axis(value: PerAxis, dimensions: int, name: str) -> tuple[int, ...]:
     Raises:
         ValueError: If a sequence does not have ``dimensions`` entries.
     """
-    if isinstance(value, int):
-        return (value,) * dimensions
+    if isinstance(value, SupportsIndex):
+        return (operator.index(value),) * dimensions
     result = tuple(int(entry) for entry in value)
     if len(result) != dimensions:
         raise ValueError(
@@ -74,6 +76,11 @@ class ConvGeometry:
         activity: Activity = Activity.DILATING,
         offsets: Sequence[Sequence[int]] | None = None,
     ) -> None:
+        if isinstance(kernel_size, SupportsIndex):
+            raise ValueError(
+                f"kernel_size is {kernel_size}: give one integer per axis, which also says how "
+                f"many axes there are, as ({kernel_size}, {kernel_size})"
+            )
         size = tuple(int(entry) for entry in kernel_size)
         dimensions = len(size)
         if offsets is None:

@@ -11,17 +11,16 @@ from torch import Tensor
 
 from spcnn_lightning.core.active_set import ActiveSet, check_field, unravel
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
+from spcnn_lightning.core.site_map import SiteMap
 
 TABLE_FACTOR = 4
 """A field with at most this many sites per (input site, tap) is looked up in a dense table."""
 
 
-class KernelMap:
+class KernelMap(SiteMap):
     """The pairs (input row, tap, output row) of one window on one active set.
 
     Attributes:
-        geometry: The window.
-        output: The active set of the output, M sites.
         in_to_out: int64, shape (N, K): the output row that input row n reaches through tap k,
             or M where there is none.
         out_to_in: int64, shape (M, K): the input row under tap k of output row m, or N where
@@ -29,19 +28,13 @@ class KernelMap:
     """
 
     def __init__(self, geometry: ConvGeometry, output: ActiveSet, in_to_out: Tensor) -> None:
-        self.geometry = geometry
-        self.output = output
+        super().__init__(geometry, output)
         self.in_to_out = in_to_out
 
     @property
     def num_inputs(self) -> int:
         """Number of input rows, N."""
         return self.in_to_out.shape[0]
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of output rows, M."""
-        return self.output.num_sites
 
     @cached_property
     def num_pairs(self) -> int:

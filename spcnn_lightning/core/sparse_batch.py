@@ -94,13 +94,16 @@ class SparseBatch:
     def replace(
         self, features: Tensor | None = None, ground_state: Tensor | None = None
     ) -> SparseBatch:
-        """Return a batch on the same sites with other features or another ground state."""
-        return SparseBatch(
-            self.active_set,
-            self.features if features is None else features,
-            self.ground_state if ground_state is None else ground_state,
-            validate=False,
-        )
+        """Return a batch on the same sites with other features or another ground state.
+
+        Raises:
+            TypeError: If the two have not one floating point dtype.
+            ValueError: If there is not one row per site, or not one ground state per feature.
+        """
+        features = self.features if features is None else features
+        ground_state = self.ground_state if ground_state is None else ground_state
+        _check_shapes(self.active_set, features, ground_state)
+        return SparseBatch(self.active_set, features, ground_state, validate=False)
 
     def to(self, *args: Any, **kwargs: Any) -> SparseBatch:
         """Return the batch on another device or in another dtype, as `torch.Tensor.to` does.
@@ -220,7 +223,9 @@ class SparseBatch:
         """Join batches along the sample axis.
 
         Raises:
-            ValueError: If there is none, or fields, channels or ground states differ.
+            TypeError: If dtypes differ.
+            ValueError: If there is none, or fields, places in the input grid or ground states
+                differ, or if several ground states need a gradient.
         """
         if not batches:
             raise ValueError("there is no batch to concatenate")
@@ -229,6 +234,19 @@ class SparseBatch:
             return first
         coords, start = [], 0
         for batch in batches:
+            if batch.dtype != first.dtype:
+                raise TypeError(f"batches are {first.dtype} and {batch.dtype}: convert one first")
+            if batch.ground_state.requires_grad and batch.ground_state is not first.ground_state:
+                raise ValueError(
+                    "batches whose ground states are different tensors that need a gradient cannot "
+                    "be joined, since one batch has one ground state: join them before the network"
+                )
+            grids = [(b.active_set.tensor_stride, b.active_set.offset) for b in (first, batch)]
+            if grids[0] != grids[1]:
+                raise ValueError(
+                    f"batches lie at different places of the input grid, (stride, offset) "
+                    f"{grids[0]} and {grids[1]}: join them where they come from one layer"
+                )
             if batch.spatial_shape != first.spatial_shape or not torch.equal(
                 batch.ground_state, first.ground_state
             ):
@@ -264,7 +282,7 @@ def _rebuild(active_set: ActiveSet, features: Tensor, ground_state: Tensor) -> S
     return SparseBatch(active_set, features, ground_state, validate=False)
 
 
-def _check_features(active_set: ActiveSet, features: Tensor, ground_state: Tensor) -> None:
+def _check_shapes(active_set: ActiveSet, features: Tensor, ground_state: Tensor) -> None:
     if not features.is_floating_point() or ground_state.dtype != features.dtype:
         raise TypeError(
             f"features are {features.dtype} and ground_state is {ground_state.dtype}: both must "
@@ -280,6 +298,10 @@ def _check_features(active_set: ActiveSet, features: Tensor, ground_state: Tenso
             f"ground_state has shape {tuple(ground_state.shape)}, expected ({features.shape[1]},): "
             "one number per feature"
         )
+
+
+def _check_features(active_set: ActiveSet, features: Tensor, ground_state: Tensor) -> None:
+    _check_shapes(active_set, features, ground_state)
     if not features.device == ground_state.device == active_set.device:
         raise ValueError(
             f"coords are on {active_set.device}, features on {features.device} and ground_state on "

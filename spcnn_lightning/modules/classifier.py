@@ -110,8 +110,6 @@ class SparseClassifier(LightningModule):
         # Lightning's ``precision`` converts tensors, but does not look into a SparseBatch.
         dtype = next((p.dtype for p in self.network.parameters()), batch.dtype)
         scores: Tensor = self.network(batch if batch.dtype == dtype else batch.to(dtype))
-        if self._engines is None:
-            self._engines = describe_engines(self.network)
         return scores
 
     def confusion_matrix(self, split: Literal["val", "test"]) -> Tensor:
@@ -141,7 +139,7 @@ class SparseClassifier(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> Prediction:
         """Return probabilities and predicted classes, and the targets if there are any."""
         sparse, target = (batch, None) if isinstance(batch, SparseBatch) else batch
-        scores = self(sparse)
+        scores = self._scores(sparse)
         # Half precision would print as probabilities that do not add up to 1.
         dtype = torch.promote_types(scores.dtype, torch.float32)
         probabilities = scores.softmax(dim=1, dtype=dtype)
@@ -218,6 +216,13 @@ class SparseClassifier(LightningModule):
         # Not self.print, which writes into the progress bar: that is closed when results come.
         rank_zero_info(f"backend: {self._engines or 'none ran, there was no batch'}")
 
+    def _scores(self, batch: SparseBatch) -> Tensor:
+        # Not in forward: the layer table calls that outside of autocast, which may decide.
+        if self._engines is None:
+            self._engines = describe_engines(self.network)
+        scores: Tensor = self(batch)
+        return scores
+
     def _matrix(self, split: str) -> ConfusionMatrix:
         return cast(ConfusionMatrix, self._confusion[split])
 
@@ -225,7 +230,7 @@ class SparseClassifier(LightningModule):
         self, batch: tuple[SparseBatch, Tensor], batch_idx: int, split: str
     ) -> tuple[Tensor, Tensor]:
         sparse, target = batch
-        scores = self(sparse)
+        scores = self._scores(sparse)
         smoothing = self.label_smoothing if split == "train" else 0.0
         loss = functional.cross_entropy(scores, target, label_smoothing=smoothing)
         self._require_finite(loss, batch_idx, split)

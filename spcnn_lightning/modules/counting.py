@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
-from spcnn_lightning.nn import NetworkInNetwork, SparseConv
+from spcnn_lightning.nn import InverseConv, NetworkInNetwork, SparseConv
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,13 @@ def _layer_macs(
         return 0, 0, 0
     if isinstance(layer, NetworkInNetwork):
         taps, pairs = 1, given.num_sites
+    elif isinstance(layer, InverseConv):
+        # Each site of the coarse field is spread over its window in the fine one.
+        taps = layer.geometry.num_taps
+        pairs = kernel_map(output.active_set, layer.geometry).num_pairs
+        macs = given.num_channels * output.num_channels
+        field = given.batch_size * given.active_set.volume
+        return pairs * macs, taps * given.num_sites * macs, taps * field * macs
     elif isinstance(layer, SparseConv):
         taps = layer.geometry.num_taps
         pairs = kernel_map(given.active_set, layer.geometry).num_pairs

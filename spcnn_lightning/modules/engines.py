@@ -7,7 +7,7 @@ from torch import nn
 
 from spcnn_lightning.adapters import resolve_backend
 from spcnn_lightning.core.backend import OpRequest
-from spcnn_lightning.nn import SparseConv
+from spcnn_lightning.nn import InverseConv, SparseConv
 
 
 def describe_engines(network: nn.Module) -> str:
@@ -27,7 +27,9 @@ def describe_engines(network: nn.Module) -> str:
 
 def _engine(layer: SparseConv) -> str:
     device, dtype = layer.weight.device.type, layer.weight.dtype
-    if torch.is_autocast_enabled(device):
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
-    name = resolve_backend(layer.backend, OpRequest(layer.geometry, device, dtype)).name
+    transposed = isinstance(layer, InverseConv)
+    request = OpRequest(layer.geometry, device, dtype, transposed=transposed)
+    name = resolve_backend(layer.backend, request).name
     return f"{name} (auto)" if layer.backend == "auto" else name

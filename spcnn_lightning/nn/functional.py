@@ -134,8 +134,13 @@ def linear(batch: SparseBatch, weight: Tensor, bias: Tensor | None) -> SparseBat
 
 
 def elementwise(batch: SparseBatch, function: Callable[[Tensor], Tensor]) -> SparseBatch:
-    """Apply an elementwise function to every site, the ground state included."""
-    return batch.replace(function(batch.features), function(batch.ground_state))
+    """Apply an elementwise function to every site, the ground state included.
+
+    Args:
+        batch: N sites with C channels.
+        function: Takes rows of shape (N, C), which it may not change; the ground state is one row.
+    """
+    return batch.replace(function(batch.features), function(batch.ground_state[None])[0])
 
 
 def max_pool(batch: SparseBatch, geometry: ConvGeometry) -> SparseBatch:
@@ -199,9 +204,12 @@ def field_max(batch: SparseBatch) -> Tensor:
 
 
 def cast_together(features: Tensor, ground: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-    """Bring the operands of a product to one dtype: autocast's, if it is on."""
+    """Bring the operands of a product to one dtype: autocast's, if it is on.
+
+    As in torch, autocast leaves float64 alone.
+    """
     device = features.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.is_autocast_enabled(device) and torch.float64 not in (features.dtype, weight.dtype):
         dtype = torch.get_autocast_dtype(device)
         return features.to(dtype), ground.to(dtype), weight.to(dtype)
     if features.dtype != weight.dtype:

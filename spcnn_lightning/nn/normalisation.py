@@ -65,7 +65,9 @@ class BatchNorm(nn.Module):
 
     def _batch_statistics(self, batch: SparseBatch, inactive: int) -> tuple[Tensor, Tensor]:
         count = batch.num_sites + inactive
-        rows, ground = batch.features.to(self.weight.dtype), batch.ground_state
+        # Sums over many sites leave the range of half precision.
+        rows = batch.features.to(self.weight.dtype)
+        ground = batch.ground_state.to(self.weight.dtype)
         mean = (rows.sum(0) + inactive * ground) / count
         squares = (rows - mean).square().sum(0) + inactive * (ground - mean).square()
         with torch.no_grad():

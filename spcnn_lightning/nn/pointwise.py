@@ -15,7 +15,9 @@ class Activation(nn.Module):
     """Any elementwise function, applied to every site and to the ground state.
 
     Args:
-        function: An elementwise module, ``nn.ReLU()`` or ``nn.LeakyReLU(1 / 3)`` say.
+        function: An elementwise module, ``nn.ReLU()`` or ``nn.LeakyReLU(1 / 3)`` say, or one with a
+            parameter per feature, as ``nn.PReLU(C)``. It takes rows of shape (N, C). One that
+            works in place is given a copy: batches share their ground state.
     """
 
     def __init__(self, function: nn.Module) -> None:
@@ -24,6 +26,8 @@ class Activation(nn.Module):
 
     def forward(self, batch: SparseBatch) -> SparseBatch:
         """Return the batch with the function applied."""
+        if any(getattr(module, "inplace", False) for module in self.function.modules()):
+            return functional.elementwise(batch, lambda rows: self.function(rows.clone()))
         return functional.elementwise(batch, self.function)
 
 
@@ -69,6 +73,9 @@ class FeatureDropout(nn.Module):
         """Return the batch with dropped features in training, the batch itself in evaluation."""
         if not self.training or self.p == 0:
             return batch
+        # A recomputation in the backward pass (torch.utils.checkpoint) repeats the last mask.
+        again = torch._C._current_graph_task_id() != -1
+        self.step -= again
         mask = self.mask(batch.num_channels).to(batch.features)
         self.step += 1
         return functional.elementwise(batch, lambda rows: rows * mask)

@@ -176,7 +176,8 @@ def full_kernel(weight: Tensor, geometry: ConvGeometry) -> Tensor:
         full = weight.new_zeros(len(number), *weight.shape[1:])
         weight = full.index_copy(0, rows, weight)
     kernel = weight.reshape(*geometry.kernel_size, *weight.shape[1:])
-    return kernel.movedim((-1, -2), (0, 1))
+    # Contiguous, for the backward pass of torch's convolution of float64 fields needs it.
+    return kernel.movedim((-1, -2), (0, 1)).contiguous()
 
 
 def _along_channels(vector: Tensor, field: Tensor) -> Tensor:

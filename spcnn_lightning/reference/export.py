@@ -142,7 +142,7 @@ class _Export:
 
     def _activation(self, name: str, layer: Activation) -> Iterator[NamedModule]:
         yield "activation", copy.deepcopy(layer.function)
-        self.ground = layer.function(self.ground)
+        self.ground = layer.function(self.ground[None].clone())[0]
 
     def _max_pool(self, name: str, layer: MaxPool) -> Iterator[NamedModule]:
         geometry = layer.geometry

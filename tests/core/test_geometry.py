@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -76,3 +77,12 @@ def test_a_window_that_does_not_fit_is_refused():
         ConvGeometry((3, 3)).output_shape((5, 2))
     with pytest.raises(ValueError, match=r"2 dimensions.*field of shape \(5,\), which has 1"):
         ConvGeometry((3, 3)).output_shape((5,))
+
+
+def test_a_kernel_needs_a_size_for_each_axis():
+    with pytest.raises(ValueError, match=r"kernel_size is 3: give one integer per axis.*\(3, 3\)"):
+        ConvGeometry(3)
+
+
+def test_integers_of_numpy_are_integers():
+    assert ConvGeometry((3, 3), np.int64(2)).stride == (2, 2)

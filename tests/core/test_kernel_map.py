@@ -1,3 +1,8 @@
+import copy
+import gc
+import pickle
+import weakref
+
 import pytest
 import torch
 
@@ -168,3 +173,35 @@ def test_maps_of_inference_mode_serve_training_later():
         assert built.outside is not None
     for tensor in (*lazily, built.output.coords):
         assert not tensor.is_inference()
+
+
+@pytest.mark.parametrize("submanifold", [False, True])
+def test_maps_die_with_their_batch(submanifold):
+    """Without the garbage collector, which would let hundreds of batches pile up first."""
+    active = random_set((6, 7))
+    window = ConvGeometry.submanifold((3, 3)) if submanifold else ConvGeometry((3, 3))
+    found = kernel_map(active, window)
+    assert (found.output is active) == submanifold
+    watch = weakref.ref(active)
+    gc.disable()
+    try:
+        del active
+        assert watch() is None
+    finally:
+        gc.enable()
+    assert found.num_outputs >= 0
+    if submanifold:
+        with pytest.raises(ReferenceError, match="keep the set"):
+            found.output  # noqa: B018
+
+
+def test_maps_travel_with_their_set():
+    active = random_set((6, 7))
+    windows = ConvGeometry.submanifold((3, 3)), ConvGeometry((2, 3))
+    maps = [kernel_map(active, window) for window in windows]
+    for copied in (pickle.loads(pickle.dumps(active)), copy.deepcopy(active)):
+        for window, original in zip(windows, maps, strict=True):
+            found = copied.kernel_map("core", window, list)
+            assert torch.equal(found.in_to_out, original.in_to_out)
+            assert torch.equal(found.output.coords, original.output.coords)
+        assert copied.kernel_map("core", windows[0], list).output is copied

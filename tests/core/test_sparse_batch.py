@@ -214,3 +214,32 @@ def test_samples_that_do_not_fit_are_refused(batch):
             SparseBatch.concatenate_samples([batch, other])
     with pytest.raises(ValueError, match="no batch to concatenate"):
         SparseBatch.concatenate_samples([])
+
+
+@pytest.mark.parametrize(
+    ("features", "ground", "error"),
+    [
+        (torch.ones(5, 2), None, "one row per active site"),
+        (torch.ones(4, 3), None, "one number per feature"),
+        (None, torch.ones(2, dtype=torch.float64), "one floating point dtype"),
+        (torch.ones(4, 2, dtype=torch.int64), None, "floating point"),
+    ],
+)
+def test_what_replaces_has_to_fit(features, ground, error):
+    batch = SparseBatch.from_dense(torch.ones(1, 2, 2, 2))
+    with pytest.raises((TypeError, ValueError), match=error):
+        batch.replace(features, ground)
+
+
+def test_what_cannot_be_joined_is_refused():
+    batch = SparseBatch.from_dense(torch.ones(1, 2, 2, 2))
+    with pytest.raises(TypeError, match=r"float32 and torch\.float64"):
+        SparseBatch.concatenate_samples([batch, batch.to(torch.float64)])
+    leaves = [batch.replace(ground_state=torch.zeros(2, requires_grad=True)) for _ in range(2)]
+    with pytest.raises(ValueError, match="need a gradient"):
+        SparseBatch.concatenate_samples(leaves)
+    sites = batch.active_set
+    elsewhere = ActiveSet(sites.coords, (2, 2), 1, tensor_stride=[2, 2])
+    other = SparseBatch(elsewhere, batch.features, batch.ground_state)
+    with pytest.raises(ValueError, match="different places of the input grid"):
+        SparseBatch.concatenate_samples([batch, other])

@@ -1,5 +1,7 @@
+import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -14,6 +16,8 @@ from spcnn_lightning.datamodules import (
     Octogram,
     PenDigits8,
     Rasteriser,
+    Strokes,
+    StrokeSet,
     largest_features,
     split_validation,
 )
@@ -159,3 +163,29 @@ def test_unknown_validation_writers_are_named(digits):
     object.__setattr__(strokes, "writers", torch.tensor([1, 2, 1, 2]).int().numpy())
     with pytest.raises(ValueError, match=r"\[5\] are not among the writers \[1, 2\]"):
         split_validation(strokes, writers=[1, 5])
+
+
+def test_constants_know_the_density_of_the_walk(digits):
+    """Features are lengths, which hardly depend on the steps; but the same steps are taken."""
+    coarse = Rasteriser((48, 48), 16, Octogram(), density=0.7)
+    batch, _ = HandwritingDataset(digits, coarse, largest_features(digits, coarse)).prepare(
+        range(40)
+    )
+    assert batch.features.amax(0).tolist() == pytest.approx([1.0] * 9)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_unit_of_the_pen_does_not_matter(digits, unit):
+    small = dataclasses.replace(digits, points=digits.points * np.float32(unit), validate=True)
+    rasteriser = Rasteriser((48, 48), 16, Octogram())
+    one, other = rasteriser(digits), rasteriser(small)
+    # Rounding moves single points over the border of a site.
+    assert abs(len(one.coords) - len(other.coords)) <= 0.01 * len(one.coords)
+
+
+@pytest.mark.parametrize("extent", range(1, 200, 7))
+def test_rounding_does_not_move_points_over_borders(extent):
+    """The ends of a line lie on borders of sites: a third of 60 sites is from 20 up to 40."""
+    line = Strokes.from_lists([[(0, 0), (extent, extent)]], label=0)
+    sites = Rasteriser((60, 60), 20, Octogram())(StrokeSet.from_strokes([line])).coords
+    assert (sites[:, 1:].min(), sites[:, 1:].max()) == (20, 39)

@@ -14,6 +14,7 @@ from spcnn_lightning.datamodules import (
     Octogram,
     Pendigits,
     PenDigits8,
+    Rasteriser,
 )
 
 
@@ -183,3 +184,16 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="has no attribute 'Missing'"):
         spcnn_lightning.datamodules.Missing  # noqa: B018
+
+
+def test_evaluation_uses_the_constants_of_training(make):
+    data = make(augment=False, validation_fraction=0.5)
+    data.setup()
+    plain = Rasteriser(data.spatial_shape, 16, data.encoder)
+    for name, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+        raw = plain(data._parts[name].select(range(16))).features
+        batch, _ = next(iter(loader))
+        count = int((batch.coords[:, 0] < min(16, batch.batch_size)).sum())
+        scaled = torch.from_numpy(raw)[:count] / data.feature_scale
+        torch.testing.assert_close(batch.features[:count], scaled)
+    assert not torch.equal(data.feature_scale, torch.ones(9))

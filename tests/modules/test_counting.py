@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.modules import count_layers, format_counts, total_macs
 from spcnn_lightning.networks import DeepCNet, DeepCNiN
-from spcnn_lightning.nn import BatchNorm, FeatureDropout, SparseConv, SubmanifoldConv
+from spcnn_lightning.nn import BatchNorm, FeatureDropout, InverseConv, SparseConv, SubmanifoldConv
 
 
 def circle(diameter: int, field: int, channels: int = 1) -> SparseBatch:
@@ -94,3 +95,20 @@ def test_the_table_has_means_per_sample_and_the_sum():
     assert "FeatureDropout" not in "\n".join(lines)
     sparse, dense = total_macs(counts)
     assert lines[-1].split()[2:] == [f"{sparse / 2e6:.4g}", "357.6", f"{dense / sparse:.1f}"]
+
+
+def test_an_inverse_convolution_counts_the_pairs_of_the_finer_sites():
+    class UpAndDown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = SparseConv(3, 4, (2,), stride=2), InverseConv(4, 5, (2,), stride=2)
+
+        def forward(self, batch: SparseBatch) -> SparseBatch:
+            return self.up(self.down(batch), batch.active_set)
+
+    field = torch.zeros(2, 3, 6)
+    field[0, :, :3] = 1  # sites 0, 1 and 2: two windows, one of them half empty
+    down, up = count_layers(UpAndDown(), SparseBatch.from_dense(field))
+    assert (down.sites, down.sparse_macs) == (2, (3 + 1) * 12)
+    assert (up.sites, up.sparse_macs) == (3, 3 * 20)
+    assert up.dense_macs == 2 * 3 * 2 * 20

@@ -216,3 +216,14 @@ def test_the_backend_is_set_for_all_layers_and_is_not_saved():
 
 def test_the_window_of_a_level_is_a_geometry_as_any_other():
     assert DeepCNet(2, 2, 1, 2).layers[2].geometry == ConvGeometry((2, 2), 2)
+
+
+@pytest.mark.parametrize(("family", "slope"), [(DeepCNet, 0.0), (DeepCNiN, 1 / 3)])
+def test_start_values_know_the_slope_of_the_activation(family, slope):
+    torch.manual_seed(0)
+    network = family(3, 40, 9, 10)
+    for layer in network.layers:
+        if isinstance(layer, SparseConv | NetworkInNetwork):
+            fan_in = layer.weight.numel() / layer.weight.shape[-1]
+            expected = math.sqrt(2 / ((1 + slope**2) * fan_in))
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.04)

@@ -65,3 +65,16 @@ def test_the_converter_to_sync_batch_norm_leaves_it_alone():
 def test_unknown_statistics_are_refused():
     with pytest.raises(ValueError, match="statistics is 'some', expected 'active' or 'all'"):
         BatchNorm(4, statistics="some")
+
+
+@pytest.mark.parametrize("statistics", ["active", "all"])
+def test_sums_of_half_precision_are_taken_in_float32(statistics):
+    """70,000 sites that hold 1.0 have a sum beyond the largest half."""
+    field = torch.ones(1, 1, 400, 400, dtype=torch.float16)
+    field[0, 0, :250, :280] = 3
+    batch = SparseBatch.from_dense(field, torch.ones(1, dtype=torch.float16))
+    norm = BatchNorm(1, momentum=1.0, statistics=statistics)
+    out = norm(batch)
+    expected = batch.features.float() if statistics == "active" else field.float()
+    assert norm.running_mean.item() == pytest.approx(expected.mean().item(), rel=1e-4)
+    assert torch.isfinite(out.features).all()

@@ -99,3 +99,44 @@ def test_windows_without_a_slot_in_the_field_are_refused(name):
         pool(batch, ConvGeometry.submanifold((3, 3)))
     with pytest.raises(ValueError, match=r"kernel_size \(5, 5\).*does not fit into a field"):
         pool(batch, ConvGeometry((5, 5)))
+
+
+@pytest.mark.parametrize("stride", [2, 4, 5])
+def test_dilated_windows_overlap_at_strides_wider_than_the_kernel(stride):
+    """Windows of taps 0, 2 and 4 share sites at stride 4, although the kernel is 3 wide."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 14, generator=generator, dtype=torch.float64).requires_grad_()
+    expected = F.max_pool1d(x, 3, stride, 0, 2)
+    seeds = torch.rand(expected.shape, generator=generator, dtype=torch.float64)
+    (of_field,) = torch.autograd.grad(expected, x, seeds)
+    leaf = x.detach().requires_grad_()
+    batch = SparseBatch.from_dense(leaf, torch.zeros(3, dtype=torch.float64))
+    pooled = functional.max_pool(batch, ConvGeometry((3,), stride, 0, 2)).to_dense()
+    assert torch.equal(pooled, expected)
+    (found,) = torch.autograd.grad(pooled, leaf, seeds)
+    torch.testing.assert_close(found, of_field, rtol=0, atol=1e-14)
+
+
+def test_a_dilated_window_may_be_padded_by_more_than_its_taps():
+    batch = SparseBatch.from_dense(torch.rand(1, 2, 6))
+    pooled = functional.max_pool(batch, ConvGeometry((2,), 1, 2, 3))  # extent 4, two taps
+    assert pooled.spatial_shape == (7,)
+    with pytest.raises(ValueError, match="as wide as the window"):
+        functional.max_pool(batch, ConvGeometry((2,), 1, 4, 3))
+
+
+def test_padded_windows_survive_inference_mode_and_moving():
+    generator = torch.Generator().manual_seed(0)
+    field = -torch.rand(2, 2, 6, 5, generator=generator) - 1  # zeros of the padding would win
+    batch = SparseBatch.from_dense(field, torch.full((2,), -1.0))
+    window = ConvGeometry((3, 3), 2, 1)
+    expected = F.max_pool2d(field, 3, 2, 1)
+    with torch.inference_mode():
+        functional.max_pool(batch, window)
+    rows = batch.features.clone().requires_grad_()
+    pooled = functional.max_pool(batch.replace(rows), window)
+    pooled.features.sum().backward()
+    moved = batch.active_set.relocated(torch.clone, {})
+    for sites in (batch.active_set, moved):
+        again = functional.max_pool(SparseBatch(sites, batch.features, batch.ground_state), window)
+        assert torch.equal(again.to_dense(), expected)

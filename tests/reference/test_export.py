@@ -141,6 +141,10 @@ class OwnConv(SparseConv):
             SparseNetwork([AvgPool((2, 2), padding=[(0, 1), (0, 0)])], 2, 3, 2, (6, 6), "mean"),
             r"layer0 is average pooling with padding \(\(0, 1\), \(0, 0\)\)",
         ),
+        (
+            SparseNetwork([AvgPool((3, 1), padding=(2, 0))], 2, 3, 2, (6, 6), "mean"),
+            "by half a window at most",
+        ),
         (SparseNetwork([OwnLayer()], 2, 3, 2, (6, 6), "max"), "layer0 is a OwnLayer, which has no"),
         (
             SparseNetwork([OwnConv(2, 2, (2, 2))], 2, 3, 2, (6, 6), "max"),
