@@ -1,6 +1,7 @@
 """fit, test and the rest as a user runs them: commands in a folder with files of his own."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,12 @@ from spcnn_lightning.cli import link_data_to_network
 from spcnn_lightning.commands import main as program
 
 MY_DATA = '''
+import os
+import signal
+from pathlib import Path
+
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
 from torch.utils.data import DataLoader
 
 from spcnn_lightning import SparseBatch, collate
@@ -53,6 +58,15 @@ class Silent(LightningDataModule):
 
 class SevenClasses(Corners):
     num_classes = 7
+
+
+class Kills(Callback):
+    """The power fails before the step that the file kill_at names."""
+
+    def on_train_batch_start(self, trainer, *rest):
+        kill_at = Path("kill_at")
+        if kill_at.exists() and trainer.global_step == int(kill_at.read_text()):
+            os.kill(os.getpid(), signal.SIGKILL)
 '''
 CONFIG = {
     "seed_everything": 1,
@@ -70,6 +84,12 @@ CONFIG = {
         },
     },
     "data": {"class_path": "my_data.Corners"},
+}
+
+
+HANDWRITING = {
+    "class_path": "HandwritingDataModule",
+    "init_args": {"box": 4},
 }
 
 
@@ -124,6 +144,35 @@ def test_fit_then_test_then_resume_in_processes_of_their_own(folder, command):
     # A run of another network is not taken for this one's.
     printed = command("test", "--ckpt_path", "best", "--model.network.width", "5", status=2)
     assert "of another network" in printed
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_to_the_weights_of_an_unbroken_one(folder, command):
+    """SIGKILL in the middle of an epoch: nothing can be tidied up."""
+    config = CONFIG | {"data": HANDWRITING}
+    config["trainer"] = {
+        **CONFIG["trainer"],
+        "limit_train_batches": 20,
+        "limit_val_batches": 1,
+        "callbacks": [
+            {"class_path": "LastCheckpoint", "init_args": {"every_n_steps": 3}},
+            {"class_path": "my_data.Kills"},
+        ],
+    }
+    (folder / "corners.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command("fit")
+    logs = folder / "lightning_logs"
+    unbroken = torch.load(logs / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)
+
+    (folder / "kill_at").write_text("31")
+    command("fit", status=-signal.SIGKILL)
+    (folder / "kill_at").unlink()
+    last = logs / "version_1" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 30
+    command("fit", "--ckpt_path", "last")
+    resumed = torch.load(last, weights_only=True)
+    assert resumed["global_step"] == unbroken["global_step"] == 40
+    torch.testing.assert_close(resumed["state_dict"], unbroken["state_dict"], rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -182,12 +231,6 @@ def refused(folder, monkeypatch, capsys):
 )
 def test_what_can_not_be_done_is_said_in_a_sentence(refused, words, message):
     assert message in refused(*words)
-
-
-HANDWRITING = {
-    "class_path": "HandwritingDataModule",
-    "init_args": {"box": 4},
-}
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,14 @@ class Dies(Callback):
 
 
 def run(
-    make_trainer: Callable[..., Trainer], checkpoint: Path | None = None, **arguments: Any
+    make_trainer: Callable[..., Trainer],
+    checkpoint: Path | None = None,
+    workers: int = 0,
+    **arguments: Any,
 ) -> SparseClassifier:
     """Train three epochs of handwriting, with augmentation, dropout and a schedule."""
     seed_everything(1)
-    data = HandwritingDataModule(box=8, batch_size=6)
+    data = HandwritingDataModule(box=8, batch_size=6, num_workers=workers)
     module = SparseClassifier(
         DeepCNet(3, 3, data.in_channels, data.num_classes, dropout=0.5),
         partial(torch.optim.SGD, lr=0.1, momentum=0.9),
@@ -143,3 +146,25 @@ def test_gradients_that_wait_for_a_step_are_not_lost(
     )
     trainer.fit(module, data)
     assert saved == [1, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_the_same_seed_gives_the_same_losses_with_any_number_of_workers(
+    make_trainer: Callable[..., Trainer],
+):
+    class Losses(Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_batch_end(
+            self, trainer: Trainer, module: Any, outputs: Any, *rest: Any
+        ) -> None:
+            self.seen.append(outputs["loss"].item())
+
+    runs = []
+    for workers in (0, 0, 2):
+        losses = Losses()
+        run(make_trainer, workers=workers, callbacks=[losses])
+        runs.append(losses.seen)
+    assert len(runs[0]) == 3 * BATCHES
+    assert runs[0] == runs[1] == runs[2]
