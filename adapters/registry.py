@@ -1,10 +1,16 @@
-"""Lazy look-up of backends by name, our own and those that other distributions register."""
+"""Lazy look-up of backends by name, our own and those that other distributions register.
+
+A name may choose one of a backend's algorithms, behind a colon: ``"spconv:native"``. Without one
+the backend takes its default, the first of its class's ``algorithms``.
+"""
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
@@ -15,7 +21,8 @@ ENTRY_POINT_GROUP = "spcnn_lightning.backends"
 """Other distributions add a backend by an entry point of this group.
 
 The point's name is the backend's name; it leads to a class, or another callable, that returns a
-`Backend` when called without arguments.
+`Backend` when called without arguments. If it has an attribute ``algorithms``, a sequence of words,
+it takes one of them as its only argument.
 """
 
 AUTO = "auto"
@@ -39,25 +46,73 @@ def backend_names() -> list[str]:
 def get_backend(name: str) -> Backend:
     """Return the backend of this name; its library is not imported before it is used.
 
+    Args:
+        name: One of `backend_names`, with or without an algorithm: "spconv", "spconv:native".
+
     Raises:
-        BackendNotFoundError: If nothing is registered under the name, or two distributions are.
+        BackendNotFoundError: If nothing is registered under the name, or two distributions are, or
+            the backend has no such algorithm.
         BackendUnsupportedError: If what a distribution registers cannot be loaded.
     """
-    if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        backend: Backend = getattr(importlib.import_module(module), attribute)()
-        return backend
-    points = _outside_points().get(name, [])
-    if not points:
+    check_name(name)
+    base, _, algorithm = name.partition(":")
+    if base in BUILT_IN:
+        made: Backend = _built_in(base)(*([algorithm] if algorithm else []))
+        return made
+    return _load(_outside_points()[base][0], algorithm)
+
+
+def check_name(name: str | Backend, also: Sequence[str] = (AUTO,)) -> None:
+    """Raise if nothing goes by a name; no library is imported for it.
+
+    Args:
+        name: Of a backend, with or without an algorithm; a backend itself is good, too. The
+            algorithms of other distributions are not looked at before they are used.
+        also: Names that are good besides those of backends.
+
+    Raises:
+        BackendNotFoundError: As `get_backend` does.
+    """
+    if not isinstance(name, str) or name in also:
+        return
+    base, colon, _ = name.partition(":")
+    points = _outside_points().get(base, [])
+    if base not in BUILT_IN and not points:
+        known = [*also, *backend_names()]
         raise BackendNotFoundError(
-            f"there is no backend {name!r}; known: {', '.join([AUTO, *backend_names()])}"
+            f"there is no backend {name!r}; known: {', '.join(known)}{_closest(base, known)}"
         )
     if len(points) > 1:
         raise BackendNotFoundError(
-            f"backend {name!r} is registered by {' and by '.join(map(_origin, points))}: uninstall "
+            f"backend {base!r} is registered by {' and by '.join(map(_origin, points))}: uninstall "
             "all but one of them"
         )
-    return _load(points[0])
+    if colon and base in BUILT_IN:
+        _check_algorithm(_built_in(base), name)
+
+
+def _built_in(name: str) -> Any:
+    module, _, attribute = BUILT_IN[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _check_algorithm(factory: Any, name: str) -> None:
+    base, _, algorithm = name.partition(":")
+    known = list(getattr(factory, "algorithms", ()))
+    if not known:
+        raise BackendNotFoundError(
+            f"there is no backend {name!r}: {base} has no algorithms to choose from; write {base!r}"
+        )
+    if algorithm not in known:
+        raise BackendNotFoundError(
+            f"there is no backend {name!r}: {base} has no algorithm {algorithm!r}; known: "
+            f"{', '.join(known)}{_closest(algorithm, known)}"
+        )
+
+
+def _closest(name: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def shadowed_points() -> list[str]:
@@ -93,16 +148,21 @@ def _entry_points() -> list[EntryPoint]:
     return list(found.values())
 
 
-def _load(point: EntryPoint) -> Backend:
+def _load(point: EntryPoint, algorithm: str) -> Backend:
     try:
-        made: Any = point.load()()
+        factory = point.load()
+        if algorithm:
+            _check_algorithm(factory, f"{point.name}:{algorithm}")
+        made: Any = factory(*([algorithm] if algorithm else []))
+    except BackendNotFoundError:
+        raise
     except Exception as error:
         raise BackendUnsupportedError(
             f"backend {point.name!r} cannot be loaded\n  registered by: {_origin(point)}, as "
             f"{point.value}\n  {type(error).__name__}: {error}\n  mend or uninstall that "
             "distribution, or choose another backend: backend='torch' is always there"
         ) from error
-    if not isinstance(made, Backend) or made.name != point.name:
+    if not isinstance(made, Backend) or made.name.partition(":")[0] != point.name:
         raise BackendUnsupportedError(
             f"{point.value} of {_origin(point)} gives {made!r}, which is not a backend named "
             f"{point.name!r}: it needs that name and the verbs of spcnn_lightning.core.backend"

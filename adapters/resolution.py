@@ -49,8 +49,9 @@ def _require(backend: Backend, request: OpRequest) -> None:
 
 def _way_out(backend: Backend, request: OpRequest) -> str:
     # Only torch is asked: looking for another engine may not import libraries that are broken.
-    if backend.name in BUILT_IN and get_backend("torch").unsupported_reasons(request):
-        return "no other backend can either: change the network"
-    if get_backend("torch").unsupported_reasons(request):
-        return "backend='torch' cannot either: change the network"
-    return "backend='torch' can: it runs every floating dtype on every device; backend='auto' too"
+    if not get_backend("torch").unsupported_reasons(request):
+        return (
+            "backend='torch' can: it runs every floating dtype on every device; backend='auto' too"
+        )
+    ours = backend.name.partition(":")[0] in BUILT_IN
+    return f"{'no other backend can' if ours else 'torch cannot'} either: change the network"

@@ -52,6 +52,8 @@ class SpconvFamily:
     """
 
     name: str
+    """With the algorithm behind a colon, unless it is the default one."""
+    algorithms: ClassVar[tuple[str, ...]] = ALGORITHMS
     capabilities: Capabilities
     channel_multiples: ClassVar[dict[torch.dtype, int]] = {}
     """Channels on CUDA are filled up with zeros to a multiple of this."""
@@ -62,6 +64,8 @@ class SpconvFamily:
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm is {algorithm!r}, expected one of {', '.join(ALGORITHMS)}")
         self.algorithm = algorithm
+        if algorithm != ALGORITHMS[0]:
+            self.name = f"{self.name}:{algorithm}"
         self._without_kernel: set[tuple[torch.dtype, int, int]] = set()
 
     def availability(self) -> list[str]:
@@ -89,7 +93,9 @@ class SpconvFamily:
             BackendUnsupportedError: If the batch of fields has more sites, or the map more pairs,
                 than the library's integers can number.
         """
-        return active_set.kernel_map(self.name, geometry, lambda: self._build(active_set, geometry))
+        # One for all algorithms: a map takes on the layout of each when it is asked for.
+        owner = type(self).name
+        return active_set.kernel_map(owner, geometry, lambda: self._build(active_set, geometry))
 
     def convolve(
         self, features: Tensor, weight: Tensor, kernel_map: SpconvMap, transposed: bool = False

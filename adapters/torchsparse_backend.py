@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from spcnn_lightning.core.errors import BackendUnsupportedError
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap, kernel_map
 
-Dataflow = Literal["gather_scatter", "implicit_gemm"]
+ALGORITHMS = ("gather_scatter", "implicit_gemm")
 
 MAX_ENTRIES = 2**31 - 1
 """The engines number the entries of a matrix, row times channels plus channel, with int32."""
@@ -35,25 +35,26 @@ class TorchSparseBackend:
     """Sparse convolution by the engine calls of TorchSparse 2.1.
 
     Args:
-        dataflow: ``"gather_scatter"`` runs on CPU (float32, on one thread: its CPU loops are
+        algorithm: ``"gather_scatter"`` runs on CPU (float32, on one thread: its CPU loops are
             slower on two) and CUDA (float32, float16). ``"implicit_gemm"`` runs on CUDA alone,
             where it is the faster one, and takes TF32 where
             ``torch.backends.cuda.matmul.allow_tf32`` is set.
 
     Raises:
-        ValueError: If ``dataflow`` is neither word.
+        ValueError: If ``algorithm`` is neither word.
     """
 
     name = "torchsparse"
+    algorithms: ClassVar[tuple[str, ...]] = ALGORITHMS
 
-    def __init__(self, dataflow: Dataflow = "gather_scatter") -> None:
-        if dataflow not in ("gather_scatter", "implicit_gemm"):
-            raise ValueError(
-                f"dataflow is {dataflow!r}, expected 'gather_scatter' or 'implicit_gemm'"
-            )
-        self.dataflow = dataflow
+    def __init__(self, algorithm: str = ALGORITHMS[0]) -> None:
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm is {algorithm!r}, expected one of {', '.join(ALGORITHMS)}")
+        self.algorithm = algorithm
+        if algorithm != ALGORITHMS[0]:
+            self.name = f"{self.name}:{algorithm}"
         dtypes = {"cuda": frozenset({torch.float32, torch.float16})}
-        if dataflow == "gather_scatter":
+        if algorithm == "gather_scatter":
             dtypes["cpu"] = frozenset({torch.float32})
         self.capabilities = Capabilities(devices=frozenset(dtypes), dtypes=dtypes)
 
@@ -77,7 +78,7 @@ class TorchSparseBackend:
     def build_kernel_map(self, active_set: ActiveSet, geometry: ConvGeometry) -> EngineMap:
         """Return core's kernel map with the tables that the engines read."""
         core = kernel_map(active_set, geometry)
-        return active_set.kernel_map(self.name, geometry, lambda: EngineMap(core))
+        return active_set.kernel_map(type(self).name, geometry, lambda: EngineMap(core))
 
     def convolve(
         self, features: Tensor, weight: Tensor, kernel_map: EngineMap, transposed: bool = False
@@ -129,7 +130,7 @@ class TorchSparseBackend:
     def _engines(self) -> dict[str, Engine]:
         library, _ = self._loaded
         assert library is not None  # _check has refused otherwise
-        return {name: kind(library.backend) for name, kind in ENGINES[self.dataflow].items()}
+        return {name: kind(library.backend) for name, kind in ENGINES[self.algorithm].items()}
 
 
 class EngineMap:

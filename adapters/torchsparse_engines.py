@@ -208,4 +208,4 @@ ENGINES: dict[str, dict[str, Callable[[Any], Engine]]] = {
     "gather_scatter": {"cpu": GatherScatterCpu, "cuda": GatherScatterCuda},
     "implicit_gemm": {"cuda": ImplicitGemm},
 }
-"""The engine of each dataflow on each device type."""
+"""The engine of each algorithm on each device type."""

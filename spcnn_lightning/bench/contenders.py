@@ -6,7 +6,7 @@ import copy
 
 from torch import nn
 
-from spcnn_lightning.adapters import backend_names, get_backend, resolve_backend
+from spcnn_lightning.adapters import backend_names, check_name, get_backend, resolve_backend
 from spcnn_lightning.bench.contender import (
     BackendSpy,
     Contender,
@@ -17,7 +17,7 @@ from spcnn_lightning.bench.contender import (
 from spcnn_lightning.bench.dense_contender import DENSE_NAMES, make_dense_contender
 from spcnn_lightning.bench.values import with_fresh_sites
 from spcnn_lightning.core.backend import Backend, OpRequest
-from spcnn_lightning.core.errors import BackendNotFoundError, SpcnnError
+from spcnn_lightning.core.errors import SpcnnError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.nn import InverseConv, SparseConv
 
@@ -30,10 +30,7 @@ def contender_names() -> list[str]:
 def check_names(names: list[str]) -> None:
     """Raise BackendNotFoundError for a name that nothing goes by."""
     for name in names:
-        if name not in ("auto", *contender_names()):
-            raise BackendNotFoundError(
-                f"there is no backend {name!r}; known: auto, {', '.join(contender_names())}"
-            )
+        check_name(name, ("auto", *DENSE_NAMES))
 
 
 def make_contender(

@@ -55,21 +55,26 @@ def _check(facts: Facts, only: str | None, device: str | None, quiet: bool) -> l
     usable = [name for name, found in facts["backends"].items() if found["dtypes"].get(kind)]
     asked = usable if only is None else [name.strip() for name in only.split(",")]
     # Our own engine runs without a test: it comes last, should the time be short.
-    names = sorted((name for name in asked if name in usable), key=lambda name: name == "torch")
+    names = sorted((name for name in asked if _base(name) in usable), key=lambda n: n == "torch")
     unusable = [
         {"backend": name, "device": device, "ok": False, "dtypes": [], "reasons": [reason]}
         for name in asked
-        if name not in usable
+        if _base(name) not in usable
         for reason in [_why_not(facts, name, kind)]
     ]
     return [*run_checks(names, device, quiet), *unusable]
 
 
 def _why_not(facts: Facts, name: str, kind: str) -> str:
-    found = facts["backends"].get(name)
+    found = facts["backends"].get(_base(name))
     if found is None:
         return f"there is no such backend; known: {', '.join(facts['backends']) or 'none'}"
     return "; ".join(found["reasons"] or found["refusals"].get(kind, [f"does not run on {kind}"]))
+
+
+def _base(name: str) -> str:
+    """Return the name of a backend without its algorithm."""
+    return name.partition(":")[0]
 
 
 def _screen(facts: Facts) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
+from spcnn_lightning.adapters import check_name
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.nn import Readout, SparseConv
 from spcnn_lightning.nn.pooling import ReadoutMode
@@ -66,12 +67,17 @@ class SparseNetwork(nn.Module):
 
     @property
     def backend(self) -> str:
-        """Name of the engine that the convolutions ask for; settable for the whole network."""
+        """Name of the engine that the convolutions ask for; settable for the whole network.
+
+        Raises:
+            BackendNotFoundError: When set to a name that nothing goes by.
+        """
         names = {layer.backend for layer in self.modules() if isinstance(layer, SparseConv)}
         return names.pop() if len(names) == 1 else "mixed"
 
     @backend.setter
     def backend(self, name: str) -> None:
+        check_name(name)
         for layer in self.modules():
             if isinstance(layer, SparseConv):
                 layer.backend = name

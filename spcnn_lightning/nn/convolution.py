@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from spcnn_lightning.adapters import check_name
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry, PerAxis
 from spcnn_lightning.core.sparse_batch import SparseBatch
@@ -26,12 +27,16 @@ class SparseConv(nn.Module):
             one integer, one per axis, or one (low, high) pair per axis.
         dilation: Distance of the taps, in sites.
         bias: Whether to add one.
-        backend: Name of the engine, or "auto". It is no part of the ``state_dict``.
+        backend: Name of the engine, one algorithm of it ("spconv:native"), or "auto". It is no
+            part of the ``state_dict``.
         geometry: The window as data, in place of ``kernel_size`` to ``dilation``.
 
     Attributes:
         weight: Shape (K, C_in, C_out), taps in row-major order.
         bias: Shape (C_out,), or None.
+
+    Raises:
+        BackendNotFoundError: If nothing goes by the name ``backend``.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class SparseConv(nn.Module):
         geometry: ConvGeometry | None = None,
     ) -> None:
         super().__init__()
+        check_name(backend)  # a mistyped word is to show here, and not in the first batch
         self.geometry = geometry or ConvGeometry(kernel_size, stride, padding, dilation)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.backend = backend

@@ -9,10 +9,13 @@ import torch
 
 from spcnn_lightning.adapters import backend_names, get_backend, registry, resolve_backend
 from spcnn_lightning.adapters.torch_backend import TorchBackend
+from spcnn_lightning.bench.contenders import check_names
+from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Backend, Capabilities, OpRequest
 from spcnn_lightning.core.errors import BackendNotFoundError, BackendUnsupportedError, SpcnnError
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.networks import DeepCNet
+from spcnn_lightning.nn import InverseConv, SparseConv
 
 REQUEST = OpRequest(ConvGeometry((2, 2)), "cpu", torch.float64)
 
@@ -79,6 +82,108 @@ def test_an_unknown_name_lists_the_known_ones():
         resolve_backend("spconf", REQUEST)
     assert isinstance(e.value, ValueError)
     assert isinstance(e.value, SpcnnError)
+
+
+ALGORITHMS = {
+    "spconv": ["implicit_gemm", "implicit_gemm_split", "native"],
+    "spconv_triton": ["implicit_gemm", "implicit_gemm_split", "native"],
+    "torchsparse": ["gather_scatter", "implicit_gemm"],
+}
+
+
+@pytest.mark.parametrize("base", ALGORITHMS)
+def test_a_name_may_choose_the_algorithm(base):
+    default, *others = ALGORITHMS[base]
+    assert get_backend(base).algorithm == get_backend(f"{base}:{default}").algorithm == default
+    assert get_backend(f"{base}:{default}").name == base  # one engine has one name
+    for algorithm in others:
+        engine = get_backend(f"{base}:{algorithm}")
+        assert (engine.name, engine.algorithm) == (f"{base}:{algorithm}", algorithm)
+        assert engine is get_backend(f"{base}:{algorithm}")
+    assert not any(":" in name for name in backend_names())
+
+
+def test_algorithms_share_the_kernel_maps_of_a_set():
+    pytest.importorskip("spconv")
+    sites = ActiveSet(torch.tensor([[0, 1, 2]], dtype=torch.int32), (5, 5), 1)
+    maps = [
+        get_backend(name).build_kernel_map(sites, REQUEST.geometry)
+        for name in ("spconv", "spconv:native")
+    ]
+    assert maps[0] is maps[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "spconv:gather",
+            "no backend 'spconv:gather': spconv has no algorithm 'gather'; known: implicit_gemm, i"
+            "mplicit_gemm_split, native",
+        ),
+        ("spconv:natif", "did you mean 'native'?"),
+        ("spconv:", "has no algorithm ''"),
+        ("torch:fast", "torch has no algorithms to choose from; write 'torch'"),
+        ("auto:native", "did you mean 'auto'?"),
+        ("torch_sparse", "did you mean 'torchsparse'?"),
+        ("toaster", "spconv_triton$"),
+    ],
+)
+def test_a_wrong_name_is_noticed_where_the_network_is_made(name, message, monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [])
+    registry.forget()
+    network = DeepCNet(1, 2, in_channels=1, num_classes=2)
+    attempts = [
+        lambda: get_backend(name),
+        lambda: SparseConv(1, 2, (3, 3), backend=name),
+        lambda: InverseConv(1, 2, (3, 3), backend=name),
+        lambda: DeepCNet(1, 2, in_channels=1, num_classes=2, backend=name),
+        lambda: setattr(network, "backend", name),
+        lambda: check_names([name]),
+    ]
+    # The list of the bench goes on with the dense twins.
+    pattern = message.replace("?", r"\?").removesuffix("$")
+    for attempt in attempts:
+        with pytest.raises(BackendNotFoundError, match=pattern) as error:
+            attempt()
+        assert ("did you mean" in str(error.value)) == ("did you mean" in message)
+    assert network.backend == "auto"
+    registry.forget()
+
+
+def test_names_are_checked_without_the_libraries(run_python):
+    code = (
+        "import sys; from spcnn_lightning.nn import SparseConv\n"
+        "for name in ('auto', 'torch', 'spconv:native', 'torchsparse:implicit_gemm'):\n"
+        "    SparseConv(1, 2, (3, 3), backend=name)\n"
+        "print({'spconv', 'cumm', 'torchsparse', 'spconv_triton', 'triton'} & set(sys.modules))"
+    )
+    done = run_python("-c", code)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
+
+
+class TwoWays(TorchBackend):
+    """A backend of another distribution with algorithms."""
+
+    name = "two"
+    algorithms = ("slow", "fast")
+
+    def __init__(self, algorithm="slow"):
+        self.name = "two" if algorithm == "slow" else f"two:{algorithm}"
+
+
+def test_other_distributions_may_have_algorithms(register):
+    register("two", TwoWays)
+    register("short", OnlyShort)
+    assert [get_backend(name).name for name in ("two", "two:slow", "two:fast")] == [
+        "two",
+        "two",
+        "two:fast",
+    ]
+    with pytest.raises(BackendNotFoundError, match="no algorithm 'quick'; known: slow, fast"):
+        get_backend("two:quick")
+    with pytest.raises(BackendNotFoundError, match="short has no algorithms to choose from"):
+        get_backend("short:fast")
 
 
 def test_other_distributions_add_backends(register):

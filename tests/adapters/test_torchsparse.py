@@ -25,12 +25,12 @@ PRETENDED = Capabilities(
 )
 
 
-def as_if_cuda(dataflow, patch):
+def as_if_cuda(algorithm, patch):
     """Return a backend that sends CPU tensors to the calls for CUDA, which the double can run."""
-    backend = TorchSparseBackend(dataflow)
+    backend = TorchSparseBackend(algorithm)
     backend.capabilities = PRETENDED
     calls = sys.modules["torchsparse"].backend if backend.availability() == [] else None
-    engine = torchsparse_engines.ENGINES[dataflow]["cuda"](calls)
+    engine = torchsparse_engines.ENGINES[algorithm]["cuda"](calls)
     vars(backend)["_engines"] = {"cpu": engine}
     patch.setattr(torchsparse_engines, "_precisions", lambda device: (False, True))
     return backend
@@ -49,13 +49,13 @@ class TestConformsOnTheDouble:
     @pytest.fixture(scope="class", params=ENGINES)
     @classmethod
     def engine(cls, request, torchsparse_double):
-        dataflow, _, cuda = request.param.partition("-")
+        algorithm, _, cuda = request.param.partition("-")
         warm_up("cpu")
         with pytest.MonkeyPatch.context() as patch:
-            engine = as_if_cuda(dataflow, patch) if cuda else TorchSparseBackend(dataflow)
+            engine = as_if_cuda(algorithm, patch) if cuda else TorchSparseBackend(algorithm)
             assert engine.availability() == []
             yield engine
-        suffix = {"gather_scatter": "cuda" if cuda else "cpu"}.get(dataflow, dataflow)
+        suffix = {"gather_scatter": "cuda" if cuda else "cpu"}.get(algorithm, algorithm)
         assert {f"forward_{suffix}", f"backward_{suffix}"} == set(calls_of(engine))
         assert {threads for _, threads in engine._loaded[0].CALLS} == {1}
         engine._loaded[0].CALLS.clear()
@@ -86,7 +86,7 @@ def problem(geometry=VALID, shape=(9, 7), channels=(3, 4), density=0.3):
 
 def test_is_a_backend_and_needs_nothing_to_be_constructed():
     assert isinstance(TorchSparseBackend(), Backend)
-    with pytest.raises(ValueError, match="expected 'gather_scatter' or 'implicit_gemm'"):
+    with pytest.raises(ValueError, match="expected one of gather_scatter, implicit_gemm"):
         TorchSparseBackend("fetch_on_demand")
 
 

@@ -41,11 +41,12 @@ def workload():
 def engines(monkeypatch):
     """Return a dictionary whose backends are known to the bench by their keys."""
     added = {}
-    known = contenders.get_backend
+    known, check = contenders.get_backend, contenders.check_name
     monkeypatch.setattr(contenders, "backend_names", lambda: ["torch", *added])
     monkeypatch.setattr(
         contenders, "get_backend", lambda name: added[name] if name in added else known(name)
     )
+    monkeypatch.setattr(contenders, "check_name", lambda name, also: check(name, (*also, *added)))
     return added
 
 
@@ -339,7 +340,7 @@ def test_markdown_and_json_hold_what_the_terminal_shows(workload, monkeypatch):
 
 
 def test_a_wrong_name_or_device_is_refused_at_once(workload):
-    with pytest.raises(BackendNotFoundError, match="'spconf'; known: auto, torch, .*dense"):
+    with pytest.raises(BackendNotFoundError, match="'spconf'; known: auto, dense, .*torch, spconv"):
         run_bench(workload, options("torch", "spconf"))
     with pytest.raises(WorkloadError, match="device 'nowhere' cannot be used"):
         run_bench(workload, options("torch", device="nowhere"))
