@@ -81,6 +81,53 @@ def dense_submanifold_conv(
     return torch.where(mask[:, None], everywhere, _along_channels(new_ground, everywhere))
 
 
+def dense_inverse_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: ConvGeometry,
+    *,
+    ground_state: Tensor,
+    mask: Tensor,
+) -> Tensor:
+    """Return ``conv_transpose(x - ground_state) + bias`` at the sites of ``mask``, elsewhere bias.
+
+    Args:
+        x: Shape (B, C_in, *output_shape): a field that the window leads to.
+        weight: Shape (K, C_in, C_out), taps in the order of ``geometry.offsets``.
+        bias: Shape (C_out,), or None.
+        geometry: The window that leads from the finer field to this one.
+        ground_state: Shape (C_in,), of ``x``.
+        mask: bool, shape (B, *spatial_shape): the active sites of the finer field.
+
+    Returns:
+        Shape (B, C_out, *spatial_shape).
+    """
+    excess = x - _along_channels(ground_state, x)
+    spread = conv_transpose(excess, weight, geometry, tuple(mask.shape[1:]))
+    out = torch.where(mask[:, None], spread, 0.0)
+    return out if bias is None else out + _along_channels(bias, out)
+
+
+def conv_transpose(
+    x: Tensor, weight: Tensor, geometry: ConvGeometry, spatial_shape: tuple[int, ...]
+) -> Tensor:
+    """Return the transpose of a convolution, from its output field back to its input field.
+
+    Each site of ``x`` (B, C_in, *output_shape) adds ``x @ weight[tap]`` to the site under each of
+    its taps; what falls into the padding is lost. Result: (B, C_out, *spatial_shape).
+    """
+    padded = [n + sum(pair) for n, pair in zip(spatial_shape, geometry.padding, strict=True)]
+    field = x.new_zeros(x.shape[0], weight.shape[2], *padded)
+    for slots, matrix in zip(slots_of_taps(field, geometry), weight, strict=True):
+        slots.add_(torch.einsum("bi...,io->bo...", x, matrix))
+    crops = [
+        slice(low, low + n) for n, (low, _) in zip(spatial_shape, geometry.padding, strict=True)
+    ]
+    inside = (slice(None), slice(None), *crops)
+    return field[inside]
+
+
 def ground_after_conv(
     ground_state: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""DenseField: what takes the place of a SparseBatch in a dense twin."""
+"""What takes the place of a SparseBatch and its ActiveSet in a dense twin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.sparse_batch import SparseBatch
+
+
+@dataclass(frozen=True)
+class DenseSites:
+    """What takes the place of an `ActiveSet`: to be kept and handed to an `InverseConv`."""
+
+    spatial_shape: tuple[int, ...]
+    """Sizes of the field, in sites."""
+    mask: Tensor | None
+    """bool, shape (B, *spatial_shape): the active sites; None if nobody asked."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse("ActiveSet", hasattr(ActiveSet, name), name)
 
 
 @dataclass(frozen=True)
@@ -47,14 +61,24 @@ class DenseField:
         """Where the values lie."""
         return self.values.device
 
+    @property
+    def active_set(self) -> DenseSites:
+        """Where the active sites are, for an `InverseConv` to return to."""
+        return DenseSites(self.spatial_shape, self.mask)
+
     def __getattr__(self, name: str) -> NoReturn:
-        if hasattr(SparseBatch, name):
-            raise AttributeError(
-                f"a forward method used SparseBatch.{name}, which a dense field does not have: "
-                "the dense twin follows modules that hand batches from layer to layer; give the "
-                "dense form of this module in dense_twin(network, forms={ItsClass: function})"
-            )
-        raise AttributeError(f"DenseField has no attribute {name!r}")
+        _refuse("SparseBatch", hasattr(SparseBatch, name), name)
+
+
+def _refuse(sparse: str, has_it: bool, name: str) -> NoReturn:
+    """Raise for an attribute that only the sparse counterpart has, or that nothing has."""
+    if has_it:
+        raise AttributeError(
+            f"a forward method used {sparse}.{name}, which its dense form does not have: the dense "
+            "twin follows modules that hand batches from layer to layer; give the dense form of "
+            "this module in dense_twin(network, forms={ItsClass: function})"
+        )
+    raise AttributeError(f"the dense form of {sparse} has no attribute {name!r}")
 
 
 def make_dense_field(

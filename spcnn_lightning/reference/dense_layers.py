@@ -14,6 +14,7 @@ from spcnn_lightning.nn import (
     AvgPool,
     BatchNorm,
     FeatureDropout,
+    InverseConv,
     MaxPool,
     NetworkInNetwork,
     PinGround,
@@ -21,14 +22,18 @@ from spcnn_lightning.nn import (
     SparseConv,
 )
 from spcnn_lightning.reference import dense
-from spcnn_lightning.reference.dense_field import DenseField
+from spcnn_lightning.reference.dense_field import DenseField, DenseSites
 
-DenseForm = Callable[[Any, DenseField], Any]
-"""The forward of a layer on a dense field; the first argument is the layer."""
+DenseForm = Callable[..., Any]
+"""The forward of a layer on a `DenseField`; the first argument is the layer.
+
+What else the layer's forward takes follows; active sets are `DenseSites` there."""
 
 
 def needs_mask(layer: nn.Module) -> bool:
     """Return whether a layer's result depends on which sites are active, in its present mode."""
+    if isinstance(layer, InverseConv):
+        return True
     if isinstance(layer, SparseConv):
         return layer.geometry.activity is Activity.SUBMANIFOLD
     if isinstance(layer, BatchNorm):
@@ -47,6 +52,23 @@ def _conv(layer: SparseConv, field: DenseField) -> DenseField:
         return DenseField(out, new_ground, mask)
     out = dense.dense_conv(x, layer.weight, layer.bias, geometry, ground)
     return DenseField(out, new_ground, None if mask is None else dense.dilate_mask(mask, geometry))
+
+
+def _inverse_conv(layer: InverseConv, field: DenseField, fine: DenseSites) -> DenseField:
+    expected = layer.geometry.output_shape(fine.spatial_shape)
+    if expected != field.spatial_shape:
+        raise ValueError(
+            f"{layer} leads from {fine.spatial_shape} to {expected}, but the field is "
+            f"{field.spatial_shape}: pass the sites and the geometry of the convolution or pooling "
+            "that made it"
+        )
+    assert fine.mask is not None  # DenseTwin.run has asked for it
+    ground = field.ground_state
+    out = dense.dense_inverse_conv(
+        field.values, layer.weight, layer.bias, layer.geometry, ground_state=ground, mask=fine.mask
+    )
+    new_ground = ground.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
+    return DenseField(out, new_ground, fine.mask)
 
 
 def _network_in_network(layer: NetworkInNetwork, field: DenseField) -> DenseField:
@@ -123,6 +145,7 @@ def _readout(layer: Readout, field: DenseField) -> Tensor:
 
 DENSE_FORMS: dict[type[nn.Module], DenseForm] = {
     SparseConv: _conv,
+    InverseConv: _inverse_conv,
     NetworkInNetwork: _network_in_network,
     Activation: _activation,
     FeatureDropout: _dropout,

@@ -84,29 +84,15 @@ def dense_transposed_outcome(
     """Return what a transposed convolution from ``coarse`` to ``fine`` has to give."""
     exact = {name: leaf.detach().cpu().double().requires_grad_() for name, leaf in leaves.items()}
     ground, bias = exact["ground_state"], exact["bias"]
-    x = densify(coarse, exact["features"] - ground, torch.zeros_like(ground))
-    spread = scatter_taps(x, exact["weight"], geometry, fine.spatial_shape)
-    bias_field = bias.view(-1, *[1] * geometry.dimensions)
-    field = torch.where(mask_of(fine)[:, None], spread, 0.0) + bias_field
+    field = dense.dense_inverse_conv(
+        densify(coarse, exact["features"], ground),
+        exact["weight"],
+        bias,
+        geometry,
+        ground_state=ground,
+        mask=mask_of(fine),
+    )
     return outcome(field, bias + 0.0, exact)
-
-
-def scatter_taps(
-    x: Tensor, weight: Tensor, geometry: ConvGeometry, spatial_shape: tuple[int, ...]
-) -> Tensor:
-    """Return the transpose of a convolution, from its output field back to its input field.
-
-    Each site of ``x`` (B, C_in, *output_shape) adds ``x @ weight[tap]`` to the site under each of
-    its taps; what falls into the padding is lost. Result: (B, C_out, *spatial_shape).
-    """
-    padded = [n + sum(pair) for n, pair in zip(spatial_shape, geometry.padding, strict=True)]
-    field = x.new_zeros(x.shape[0], weight.shape[2], *padded)
-    for slots, matrix in zip(dense.slots_of_taps(field, geometry), weight, strict=True):
-        slots.add_(torch.einsum("bi...,io->bo...", x, matrix))
-    lows = [low for low, _ in geometry.padding]
-    crops = [slice(low, low + n) for low, n in zip(lows, spatial_shape, strict=True)]
-    inside = (slice(None), slice(None), *crops)
-    return field[inside]
 
 
 def outcome(field: Tensor, ground_state: Tensor, leaves: dict[str, Tensor]) -> Outcome:

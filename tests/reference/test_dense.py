@@ -137,3 +137,17 @@ def test_a_window_that_does_not_fit_is_refused():
             operation(field(2), ConvGeometry((9, 9)))
     with pytest.raises(ValueError, match="does not fit into a field"):
         dense.dense_conv(field(2), torch.ones(81, 3, 1).double(), None, ConvGeometry((9, 9)))
+
+
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (2, 1, 1), (3, 2, 2)])
+def test_transposed_convolution_equals_torch(stride, padding, dilation):
+    geometry = ConvGeometry((3, 2), stride, padding, dilation)
+    generator = torch.Generator().manual_seed(0)
+    shape = (11, 9)
+    x = torch.randn(2, 4, *geometry.output_shape(shape), generator=generator).double()
+    weight = torch.randn(6, 4, 5, generator=generator).double()
+    kernel = weight.view(3, 2, 4, 5).permute(2, 3, 0, 1)
+    extents = [dilation * 2 + 1, dilation + 1]
+    rest = [(n + 2 * padding - e) % stride for n, e in zip(shape, extents, strict=True)]
+    expected = F.conv_transpose2d(x, kernel, None, stride, padding, rest, 1, dilation)
+    torch.testing.assert_close(dense.conv_transpose(x, weight, geometry, shape), expected)

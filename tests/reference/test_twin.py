@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.networks import DeepCNet, DeepCNiN
 from spcnn_lightning.nn import (
     Activation,
     BatchNorm,
     FeatureDropout,
+    InverseConv,
     MaxPool,
     NetworkInNetwork,
     Readout,
@@ -246,10 +248,10 @@ class Peeking(nn.Module):
 
 def test_a_forward_that_looks_into_the_batch_is_refused_when_it_runs():
     with pytest.raises(
-        AttributeError, match=r"used SparseBatch\.replace, which a dense field does"
+        AttributeError, match=r"used SparseBatch\.replace, which its dense form does"
     ):
         dense_twin(Peeking())(picture())
-    with pytest.raises(AttributeError, match="DenseField has no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="of SparseBatch has no attribute 'nonsense'"):
         _ = DenseField(picture(), torch.zeros(2)).nonsense
 
 
@@ -257,3 +259,78 @@ def test_it_can_be_traced_for_export():
     twin, x = dense_twin(DeepCNiN(2, 3, 2, 4)).eval(), picture()
     exported = torch.export.export(twin, (x,)).module()
     close(exported(picture(seed=1)), twin(picture(seed=1)))
+
+
+class Hourglass(nn.Module):
+    """Down and up again to the sites it came from, as in a U-net."""
+
+    def __init__(self, bias, **window):
+        super().__init__()
+        self.first = SparseConv(2, 3, (2, 2))
+        self.down = SparseConv(3, 4, **window)
+        self.up = InverseConv(4, 3, **window, bias=bias)
+        self.last = nn.Sequential(Activation(nn.LeakyReLU()), NetworkInNetwork(3, 2))
+
+    def forward(self, batch):
+        fine = self.first(batch)
+        return self.last(self.up(self.down(fine), fine.active_set))
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"kernel_size": (2, 2), "stride": 2},
+        {"kernel_size": (3, 2), "stride": 2, "padding": ((1, 0), (0, 1))},
+        {"kernel_size": (3, 3), "dilation": 2},
+    ],
+    ids=["2/2", "padded", "dilated"],
+)
+def test_an_inverse_convolution_is_exact_with_the_mask(window, bias):
+    torch.manual_seed(0)
+    network = Hourglass(bias, **window).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    mask = picture(1, samples=4, seed=1)[:, 0] != 0
+    mask[1] = False
+    ground = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    rows = torch.randn(int(mask.sum()), 2, dtype=torch.float64, requires_grad=True)
+    batch = SparseBatch(ActiveSet(mask.nonzero().int(), (12, 12), 4), rows, ground)
+    field = dense_twin(network).run(batch.to_dense(), ground, mask)
+    out = network(batch)
+    assert torch.equal(field.mask.nonzero().int(), out.coords)
+    leaves = [rows, ground, *network.parameters()]
+    results = []
+    for values, state in [(field.values, field.ground_state), (out.to_dense(), out.ground_state)]:
+        loss = (values * torch.linspace(-1, 1, values.numel()).view_as(values)).sum()
+        loss = loss + (state * torch.tensor([1.0, -2.0])).sum()
+        results.append([values, state, *torch.autograd.grad(loss, leaves)])
+    for one, other in zip(*results, strict=True):
+        limit = 1e-12 * max(1.0, float(other.detach().abs().max()))
+        # The bias of what comes before cancels, and leaves a gradient of rounding alone.
+        torch.testing.assert_close(one, other, rtol=0, atol=limit)
+
+
+def test_an_inverse_convolution_asks_for_the_mask_and_the_right_sites():
+    twin = dense_twin(Hourglass(True, kernel_size=(2, 2), stride=2))
+    assert twin.needs_mask
+    with pytest.raises(ValueError, match=r"up \(InverseConv\) depends on which sites are active"):
+        twin(picture())
+
+    class Wrong(Hourglass):
+        def forward(self, batch):
+            fine = self.first(batch)
+            return self.up(fine, fine.active_set)
+
+    x = picture()
+    with pytest.raises(ValueError, match=r"from \(11, 11\) to \(5, 5\), but the field is \(11, 11"):
+        dense_twin(Wrong(True, kernel_size=(2, 2), stride=2)).run(x, mask=(x != 0).any(1))
+
+
+def test_the_sites_of_a_dense_field_are_only_handed_on():
+    sites = DenseField(torch.zeros(1, 2, 3, 4), torch.zeros(2)).active_set
+    assert sites.spatial_shape == (3, 4)
+    with pytest.raises(AttributeError, match=r"used ActiveSet.num_sites, which its dense form"):
+        _ = sites.num_sites
+    with pytest.raises(AttributeError, match="dense form of ActiveSet has no attribute 'nonesuch'"):
+        _ = sites.nonesuch
