@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from spcnn_lightning import __version__
-from spcnn_lightning.core.errors import SpcnnError
+from spcnn_lightning.core.errors import MissingExtraError, SpcnnError
 from spcnn_lightning.networks import SparseNetwork
 from spcnn_lightning.reference.twin import export_dense
 
@@ -46,8 +46,6 @@ def require_extra(*modules: str) -> None:
     """Raise MissingExtraError, which names the extra, if one of the modules is not installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        from spcnn_lightning.modules import MissingExtraError
-
         raise MissingExtraError(
             f"export needs {', '.join(missing)}, not installed here; install with "
             "pip install 'spcnn-lightning[export]'"

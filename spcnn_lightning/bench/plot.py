@@ -10,6 +10,7 @@ from typing import Any
 from spcnn_lightning.bench.machine import machine_line
 from spcnn_lightning.bench.report import three_digits
 from spcnn_lightning.bench.results import BenchReport, ContenderResult
+from spcnn_lightning.core.errors import MissingExtraError
 
 ENDINGS = (".png", ".svg", ".pdf")
 ENGINE_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -29,8 +30,6 @@ def check_plot(path: Path) -> None:
     if path.suffix.lower() not in ENDINGS:
         raise WorkloadError(f"cannot plot to {path}: name it {', '.join(ENDINGS)}")
     if importlib.util.find_spec("matplotlib") is None:
-        from spcnn_lightning.modules import MissingExtraError
-
         raise MissingExtraError(
             f"cannot plot to {path}: matplotlib is not installed; install it with "
             "pip install 'spcnn-lightning[viz]', or leave out --plot"

@@ -17,3 +17,7 @@ class BackendNotFoundError(SpcnnError, ValueError):
 
 class DataError(SpcnnError, ValueError):
     """Missing, damaged or inconsistent data; the message names the file and the place in it."""
+
+
+class MissingExtraError(SpcnnError, ImportError):
+    """An optional dependency is needed and not installed; the message names the extra."""

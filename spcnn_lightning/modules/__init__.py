@@ -7,12 +7,10 @@ from spcnn_lightning.modules.defaults import best_and_last, default_callbacks
 from spcnn_lightning.modules.pictures import PictureLogger
 from spcnn_lightning.modules.prediction import Prediction, PredictionWriter
 from spcnn_lightning.modules.sparsity import SparseModelSummary
-from spcnn_lightning.modules.tables import MissingExtraError
 
 __all__ = [
     "LastCheckpoint",
     "LayerCount",
-    "MissingExtraError",
     "NonFiniteLossError",
     "PictureLogger",
     "Prediction",

@@ -8,14 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from spcnn_lightning.core.errors import SpcnnError
+from spcnn_lightning.core.errors import MissingExtraError
 
 Columns = dict[str, Any]
 """Columns of equal length by name: lists, or NumPy arrays of one axis."""
-
-
-class MissingExtraError(SpcnnError, ImportError):
-    """An optional dependency is needed and not installed."""
 
 
 class Table(Protocol):

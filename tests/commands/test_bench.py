@@ -23,10 +23,9 @@ from spcnn_lightning.bench.values import one_sample, with_fresh_sites
 from spcnn_lightning.bench.workload import WorkloadError, named_workload
 from spcnn_lightning.commands import bench
 from spcnn_lightning.core.active_set import ActiveSet
-from spcnn_lightning.core.errors import BackendNotFoundError
+from spcnn_lightning.core.errors import BackendNotFoundError, MissingExtraError
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
-from spcnn_lightning.modules import MissingExtraError
 
 CPU = Setting(torch.device("cpu"), torch.float32)
 

@@ -11,6 +11,7 @@ import torch
 from spcnn_lightning.commands import export
 from spcnn_lightning.commands.experiment import ExperimentError, load_experiment
 from spcnn_lightning.commands.export import ExportCheckError
+from spcnn_lightning.core.errors import MissingExtraError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules import HandwritingDataModule
 from spcnn_lightning.export import (
@@ -23,7 +24,7 @@ from spcnn_lightning.export import (
     save_exported,
     write_onnx,
 )
-from spcnn_lightning.modules import MissingExtraError, SparseClassifier
+from spcnn_lightning.modules import SparseClassifier
 from spcnn_lightning.networks import DeepCNet, DeepCNiN, NotationNetwork
 
 CONFIG_TEXT = """

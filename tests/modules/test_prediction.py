@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
-from spcnn_lightning.core.errors import SpcnnError
-from spcnn_lightning.modules import MissingExtraError, Prediction, PredictionWriter
+from spcnn_lightning.core.errors import MissingExtraError, SpcnnError
+from spcnn_lightning.modules import Prediction, PredictionWriter
 from spcnn_lightning.modules.prediction import prediction_columns
 from spcnn_lightning.modules.tables import table_type
 
