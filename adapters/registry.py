@@ -126,7 +126,7 @@ def shadowed_points() -> list[str]:
 
 
 def forget() -> None:
-    """Look entry points and backends up again; for tests and after an installation."""
+    """Look entry points and backends up again; `resolution.forget` forgets the answers, too."""
     _outside_points.cache_clear()
     get_backend.cache_clear()
 

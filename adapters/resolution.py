@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from spcnn_lightning.adapters import auto
+from spcnn_lightning.adapters import auto, registry
 from spcnn_lightning.adapters.registry import AUTO, BUILT_IN, get_backend
 from spcnn_lightning.core.backend import Backend, OpRequest
 from spcnn_lightning.core.errors import BackendUnsupportedError
@@ -32,6 +32,13 @@ def _resolve_name(name: str, request: OpRequest) -> Backend:
     backend = get_backend(name)
     _require(backend, request)
     return backend
+
+
+def forget() -> None:
+    """Look backends, results and answers up again; for tests and after an installation."""
+    registry.forget()
+    auto.forget_choices()
+    _resolve_name.cache_clear()
 
 
 def _require(backend: Backend, request: OpRequest) -> None:

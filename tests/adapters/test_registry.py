@@ -7,7 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from spcnn_lightning.adapters import backend_names, get_backend, registry, resolve_backend
+from spcnn_lightning.adapters import (
+    backend_names,
+    get_backend,
+    registry,
+    resolution,
+    resolve_backend,
+)
 from spcnn_lightning.adapters.torch_backend import TorchBackend
 from spcnn_lightning.bench.contenders import check_names
 from spcnn_lightning.core.active_set import ActiveSet
@@ -51,11 +57,11 @@ def register(monkeypatch):
         point = EntryPoint(name, f"a_plugin:{kind.__name__}", registry.ENTRY_POINT_GROUP)
         vars(point)["dist"] = SimpleNamespace(name=distribution, version="1.0")
         points.append(point)
-        registry.forget()
+        resolution.forget()
 
-    registry.forget()
+    resolution.forget()
     yield add
-    registry.forget()
+    resolution.forget()
 
 
 def test_our_own_backends_are_known_and_made_once():
@@ -131,7 +137,7 @@ def test_algorithms_share_the_kernel_maps_of_a_set():
 )
 def test_a_wrong_name_is_noticed_where_the_network_is_made(name, message, monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [])
-    registry.forget()
+    resolution.forget()
     network = DeepCNet(1, 2, in_channels=1, num_classes=2)
     attempts = [
         lambda: get_backend(name),
@@ -148,7 +154,7 @@ def test_a_wrong_name_is_noticed_where_the_network_is_made(name, message, monkey
             attempt()
         assert ("did you mean" in str(error.value)) == ("did you mean" in message)
     assert network.backend == "auto"
-    registry.forget()
+    resolution.forget()
 
 
 def test_names_are_checked_without_the_libraries(run_python):
@@ -240,6 +246,15 @@ def test_what_no_backend_can_do_is_said():
         resolve_backend("auto", request)
 
 
+def test_an_answer_is_forgotten_with_its_backend(register):
+    register("short", OnlyShort)
+    half = OpRequest(REQUEST.geometry, "cpu", torch.float16)
+    first = resolve_backend("short", half)
+    assert resolve_backend("short", half) is first
+    resolution.forget()
+    assert resolve_backend("short", half) is not first
+
+
 def test_the_answer_for_a_name_is_kept(register):
     class Counts(OnlyShort):
         asked = 0
@@ -258,10 +273,10 @@ def test_a_checkpoint_does_not_need_the_engine_that_trained_it(monkeypatch, tmp_
     trained = DeepCNet(1, 2, in_channels=1, num_classes=2, backend="torchsparse")
     torch.save(trained.state_dict(), tmp_path / "weights.pt")
     monkeypatch.delitem(registry.BUILT_IN, "torchsparse")
-    registry.forget()
+    resolution.forget()
     loaded = DeepCNet(1, 2, in_channels=1, num_classes=2)
     loaded.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert not any("backend" in name for name in trained.state_dict())
     for name, weight in loaded.state_dict().items():
         assert torch.equal(weight, trained.state_dict()[name])
-    registry.forget()
+    resolution.forget()
