@@ -307,6 +307,17 @@ def test_our_own_engine_is_checked_last(facts, monkeypatch, capsys):
     assert asked == [(["other", "torch"], "cpu", False)]
 
 
+def test_a_check_may_name_an_algorithm(facts, monkeypatch, capsys):
+    asked = []
+    facts["backends"]["spconv"] = {**facts["backends"]["torch"], "version": "spconv-cu120 2.3.6"}
+    monkeypatch.setattr(doctor, "gather", lambda: facts)
+    monkeypatch.setattr(doctor, "run_checks", lambda *words: asked.append(words) or [])
+    assert doctor.main("doctor", ["--check", "--backends", "torch, spconv:native"], "spcnn") == 0
+    assert asked == [(["spconv:native", "torch"], "cpu", False)]
+    assert doctor.main("doctor", ["--check", "--backends", "nope:native"], "spcnn") == 1
+    assert "there is no such backend; known: torch, spconv" in capsys.readouterr().out
+
+
 def test_a_check_keeps_its_result_and_a_crash_leaves_none_to_be_trusted(monkeypatch, tmp_path):
     from spcnn_lightning import testing
 
