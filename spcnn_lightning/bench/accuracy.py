@@ -70,7 +70,7 @@ def dense_reference(
     mask = activity_mask(small) if twin.needs_mask else None
     out = twin.run(small.to_dense(), small.ground_state, mask)
     results[paths[-1]] = as_dense(out)
-    loss_of(out, chosen).backward()  # type: ignore[no-untyped-call]  # torch's
+    _loss(out, chosen).backward()  # type: ignore[no-untyped-call]  # torch's
     gradients = {name: p.grad for name, p in own.named_parameters() if p.grad is not None}
     return Reference(small, chosen, results, gradients)
 
@@ -93,9 +93,14 @@ def errors_of(name: str, network: nn.Module, setting: Setting, reference: Refere
         if path in reference.stages
     }
     targets = reference.targets
-    loss = loss_of(value, None if targets is None else targets.to(setting.device))
+    loss = _loss(value, None if targets is None else targets.to(setting.device))
     loss.backward()  # type: ignore[no-untyped-call]  # torch's
     return Errors(stages, stages[contender.stages[-1][0]], _gradient_error(contender, reference))
+
+
+def _loss(value: Value, targets: Tensor | None) -> Tensor:
+    """Return the loss of the whole field: of inactive sites too, as the dense form has it."""
+    return loss_of(value.to_dense() if isinstance(value, SparseBatch) else value, targets)
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 import os
 from importlib.metadata import distributions
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -226,6 +227,32 @@ def test_fields_beyond_int32_are_refused_before_they_are_numbered(spconv, calls)
     sites = ActiveSet(coords, (65536, 65536), 2)
     with pytest.raises(BackendUnsupportedError, match="at most 2147483647 sites, not 8589934592"):
         spconv.build_kernel_map(sites, ConvGeometry((2, 2)))
+    limit = ActiveSet(coords * 0, (65536, 32768), 1)
+    with pytest.raises(BackendUnsupportedError, match="at most 2147483647 sites, not 2147483648"):
+        spconv.build_kernel_map(limit, ConvGeometry((2, 2)))
+    assert not calls
+
+
+def rows_without_memory(rows, channels):
+    """A matrix that takes the memory of one number."""
+    return torch.zeros(1).expand(rows, channels)
+
+
+def test_maps_and_matrices_beyond_int32_are_refused_before_they_are_made(spconv, calls):
+    sites, window = random_sites(2, (9, 7), 0.3), ConvGeometry((2, 2))
+    book = spconv.build_kernel_map(sites, window)
+    calls.clear()
+    many = SimpleNamespace(
+        num_sites=2**28, device=torch.device("cpu"), batch_size=1, spatial_shape=(2**14, 2**14)
+    )
+    with pytest.raises(BackendUnsupportedError, match="entries of a rulebook, not 2 x 4 taps x 2"):
+        spconv._check_window(many, window)
+    spconv._check_window(SimpleNamespace(**{**vars(many), "num_sites": 2**28 - 1}), window)
+    channels = 2**31 // (4 * max(book.num_inputs, book.num_outputs))
+    for c_in, c_out in [(channels, 1), (1, channels)]:
+        x, weight = rows_without_memory(len(sites), c_in), torch.zeros(1).expand(4, c_in, c_out)
+        with pytest.raises(BackendUnsupportedError, match="2147483647 bytes of a matrix, not"):
+            spconv.convolve(x, weight, book)
     assert not calls
 
 

@@ -107,6 +107,14 @@ def test_layers_are_those_of_the_network(workload):
     assert with_maps == windows
 
 
+@pytest.mark.parametrize("layer", ["SparseConv(2, 3, (3, 3))", "SubmanifoldConv(2, 3, (3, 3))"])
+def test_the_gradients_of_a_field_are_those_of_the_dense_field(layer):
+    load = named_workload(layer, field="random", batch_size=2, field_width=9, num_sites=20)
+    (ours,) = run_bench(load, options("torch", repeats=1)).contenders
+    assert 0 < ours.error < 1e-5
+    assert 0 < ours.gradient_error < 1e-5
+
+
 def test_an_inexact_engine_shows(workload, engines):
     engines["inexact"] = Inexact()
     report = run_bench(workload, options("torch", "inexact", repeats=1))
