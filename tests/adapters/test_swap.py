@@ -75,7 +75,8 @@ def spcnn(tmp_path_factory, repository, torchsparse_path):
     """A function that runs a command on an engine; it returns scores or losses, and calls."""
     folder = tmp_path_factory.mktemp("swap")
     (folder / "watch.py").write_text(WATCH, encoding="utf-8")
-    path = os.pathsep.join([str(repository), torchsparse_path])
+    folders = [str(repository), torchsparse_path, os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, folders))
 
     def run(word, engine, *words):
         file = folder / f"{word}-{engine}.pt"
