@@ -103,6 +103,13 @@ def test_large_kernels_take_native():
     assert "get_indice_pairs_implicit_gemm" not in calls_of(backend)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS[:2])
+def test_one_word_holds_the_taps_of_implicit_gemm(algorithm):
+    backend = SpconvBackend(algorithm)
+    chosen = [backend._algorithm_on("cuda", ConvGeometry((taps,))) for taps in (32, 33)]
+    assert chosen == [algorithm, "native"]
+
+
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_native_takes_over_where_implicit_gemm_has_no_kernel(direction):
     backend = on_a_double(
