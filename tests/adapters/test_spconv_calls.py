@@ -44,7 +44,7 @@ def on_a_double(backend_class, algorithm="implicit_gemm", no_kernel=None):
         )
 
         def _load(self):
-            return Library(double.Ops(self.name, no_kernel), double.ConvAlgo)
+            return Library(double.Ops(backend_class.name, no_kernel), double.ConvAlgo)
 
         def _algorithm_on(self, device, window):
             return super()._algorithm_on("cuda", window)
