@@ -25,12 +25,15 @@ _BASES = {
 def advice(message: str) -> str | None:
     """Return a sentence for the mistakes that people make most, or None for any other.
 
-    These are: an argument that a class does not have, a class that does not exist, and a value of
-    another type.
+    These are: no config, an argument that a class does not have, a class that does not exist, and
+    a value of another type.
 
     Args:
         message: The error message of jsonargparse.
     """
+    base_class = re.search(r"class_path 'lightning\.Lightning(Data)?Module'", message)
+    if base_class or re.search(r"arguments are required: \w+\.(data|model)", message):
+        return "no model and no data: give --config FILE_OR_NAME (spcnn configs list shows names)"
     key = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
     classes = re.findall(r"class_path(?: |=)'([^']+)'", message.partition("Given value")[0])
     if (option := re.search(r"Option '(\w+)' is not accepted", message)) and classes:

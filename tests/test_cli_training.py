@@ -282,6 +282,12 @@ def test_a_run_without_validation_says_that_it_has_no_best(folder, refused, capl
     assert "no validation data (train_on_all)" in refused("test", "--ckpt_path", "best")
 
 
+@pytest.mark.parametrize("words", [["fit"], ["predict"], ["test", "--model.network.levels", "3"]])
+def test_a_run_without_a_config_is_told_of_them(words, capsys):
+    assert program.main(words) == 2
+    assert "give --config FILE_OR_NAME" in capsys.readouterr().err
+
+
 def test_an_unknown_key_in_the_config_is_named(folder, refused):
     config = CONFIG | {"trainr": {"max_epochs": 1}}
     (folder / "corners.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
