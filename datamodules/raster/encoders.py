@@ -74,9 +74,10 @@ class Octogram(Encoder):
         bins, sites = self.directions, len(walk.coords)
         turn = np.arctan2(walk.direction[:, 1], walk.direction[:, 0]) * (bins / (2 * np.pi))
         lower = np.floor(turn)
-        upper_share = turn - lower
-        weight = walk.count * (walk.direction != 0).any(axis=1)
-        first = lower.astype(np.int64) % bins
+        moves = (walk.direction != 0).any(axis=1)
+        first = (lower.astype(np.int64) % bins)[walk.leg]
+        upper_share = (turn - lower)[walk.leg]
+        weight = walk.count * moves[walk.leg]
         row = walk.site * bins
         cells = np.concatenate([row + first, row + (first + 1) % bins])
         shares = np.concatenate([weight * (1 - upper_share), weight * upper_share])

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from collections import defaultdict
 
@@ -14,12 +15,21 @@ from spcnn_lightning.datamodules import (
     StrokeSet,
 )
 from spcnn_lightning.datamodules.randomness import SampleRandom
-from spcnn_lightning.datamodules.raster import PenPaths, normalise, walk_paths
-from spcnn_lightning.datamodules.raster.walk import number_sites
+from spcnn_lightning.datamodules.raster import PenPaths, engine, normalise, walk_paths
 from spcnn_lightning.datamodules.strokes import offsets_of
 
 DENSITY = 0.1
 DIRECTIONS = [(math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in range(8)]
+
+
+@pytest.fixture(params=["numpy", "numba"], autouse=True)
+def kernels(request, monkeypatch):
+    """Every claim here holds for both engines."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    chosen = engine.NUMPY if request.param == "numpy" else engine.numba_kernels()
+    monkeypatch.setattr(engine, "kernels_for", lambda samples: chosen)
+    return chosen
 
 
 def paths_of(*samples):
@@ -221,12 +231,27 @@ def test_a_dot_is_drawn_in_the_middle():
     assert raster.features.tolist() == [[1] + [0] * 8]
 
 
-def test_numbering_sites_by_table_and_by_sorting_agree():
-    keys = np.random.default_rng(0).integers(0, 50_000, 3000)
-    by_table, by_sorting = number_sites(keys, 50_000), number_sites(keys, 2**40)
-    for one, other in zip(by_table, by_sorting, strict=True):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(by_table[0][by_table[1]], keys)
+@pytest.mark.parametrize("volume", [5000, 2**28], ids=["by table", "by sorting"])
+def test_sites_are_numbered_in_order(kernels, volume):
+    numbers = np.random.default_rng(0)
+    keys = np.concatenate([s * volume + numbers.integers(0, 5000, 700) for s in (0, 1, 3)])
+    distinct, place = kernels.number_sites(keys, 5, volume)
+    np.testing.assert_array_equal(distinct, np.unique(keys))
+    np.testing.assert_array_equal(distinct[place], keys)
+
+
+def test_both_engines_walk_alike_to_the_last_bit(monkeypatch):
+    pytest.importorskip("numba")
+    samples = random_samples(5, 40) + [[stroke] for sample in SPECIAL.values() for stroke in sample]
+    walks = []
+    for chosen in (engine.NUMPY, engine.numba_kernels()):
+        monkeypatch.setattr(engine, "kernels_for", lambda samples, chosen=chosen: chosen)
+        walks.append(walk_paths(paths_of(*samples), (17, 24)))
+    for field in dataclasses.fields(walks[0]):
+        one, other = (getattr(walk, field.name) for walk in walks)
+        if isinstance(one, np.ndarray):
+            assert one.dtype == other.dtype, field.name
+            np.testing.assert_array_equal(one, other, err_msg=field.name)
 
 
 @pytest.mark.parametrize(
@@ -259,3 +284,14 @@ def test_the_dropped_steps_are_counted():
     still = Rasteriser((17, 17), 16, Bitmap())
     assert still(digits).dropped.sum() == 0
     assert (shifted(digits, keys_of(range(30))).dropped > 0).sum() > 20
+
+
+def test_compiling_waits_until_it_pays(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(engine, "_walked", 0)
+    monkeypatch.setattr(engine, "has_numba", lambda: True)
+    monkeypatch.setattr(engine, "numba_kernels", lambda: "compiled")
+    assert engine.kernels_for(engine.WORTH_COMPILING - 1) is engine.NUMPY
+    assert engine.kernels_for(1) == "compiled"
+    monkeypatch.setattr(engine, "has_numba", lambda: False)
+    assert engine.kernels_for(1) is engine.NUMPY
