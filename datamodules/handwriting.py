@@ -41,7 +41,7 @@ class HandwritingDataModule(LightningDataModule):
     Args:
         source: Where the characters come from. None: `PenDigits8`, shipped with the package.
         box: The larger of a character's height and width, in sites.
-        spatial_shape: Rows and columns of the field. None: three boxes each, as in the paper.
+        spatial_shape: Sizes of the field along its axes. None: three boxes each, as in the paper.
         encoder: What a touched site holds. None: `Octogram`.
         augmentation: Distorts training characters. None: `HandwritingAugmentation`.
         augment: False switches augmentation off.
@@ -62,11 +62,12 @@ class HandwritingDataModule(LightningDataModule):
         num_classes: Number of classes. Known from the start, as the next three.
         class_names: A name for each.
         in_channels: Number of features of a site, C.
-        spatial_shape: Rows and columns of the field.
+        spatial_shape: Sizes of the field along its axes.
 
     Raises:
         ValueError: If an argument is out of range.
-        DataError: From `prepare_data` or `setup`, if the source's files are missing or damaged.
+        DataError: From `prepare_data` or `setup`, if the source's files are missing or damaged, or
+            it does not record what an encoder needs.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class HandwritingDataModule(LightningDataModule):
         source: StrokeSource | None = None,
         *,
         box: int = 16,
-        spatial_shape: tuple[int, int] | None = None,
+        spatial_shape: tuple[int, ...] | None = None,
         encoder: Encoder | None = None,
         augmentation: Augmentation | None = None,
         augment: bool = True,
@@ -93,9 +94,9 @@ class HandwritingDataModule(LightningDataModule):
             if value < least:
                 raise ValueError(f"{name} is {value}: it needs at least {least}")
         self.source = PenDigits8() if source is None else source
-        rows, columns = (3 * box, 3 * box) if spatial_shape is None else spatial_shape
-        self.spatial_shape = (int(rows), int(columns))
         self.encoder = Octogram() if encoder is None else encoder
+        sizes = (3 * box,) * self.encoder.num_axes if spatial_shape is None else spatial_shape
+        self.spatial_shape = tuple(int(size) for size in sizes)
         if augment:
             augmentation = HandwritingAugmentation() if augmentation is None else augmentation
         self.evaluation_rasteriser = Rasteriser(self.spatial_shape, box, self.encoder)
@@ -112,6 +113,7 @@ class HandwritingDataModule(LightningDataModule):
             0.0 if train_on_all else validation_fraction,
             None if train_on_all else validation_writers,
             split_seed,
+            check=self.training_rasteriser.check,
         )
         self._loaders: WeakSet[EpochLoader] = WeakSet()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources import StrokeSource
 from spcnn_lightning.datamodules.splits import split_validation
@@ -16,6 +18,8 @@ class StrokeParts:
         validation_fraction: Share of the training characters held out for validation.
         validation_writers: Hold out exactly these writers instead.
         split_seed: Decides which are held out.
+        check: Called with what was read and the name of the source; raises `DataError` if it
+            cannot be used.
     """
 
     def __init__(
@@ -24,10 +28,11 @@ class StrokeParts:
         validation_fraction: float = 0.1,
         validation_writers: list[int] | None = None,
         split_seed: int = 0,
+        check: Callable[[StrokeSet, str], None] | None = None,
     ) -> None:
         self.source = source
         self.validation_fraction, self.validation_writers = validation_fraction, validation_writers
-        self.split_seed = split_seed
+        self.split_seed, self.check = split_seed, check
         self._parts: dict[str, StrokeSet] = {}
 
     def __getitem__(self, name: str) -> StrokeSet:
@@ -63,4 +68,6 @@ class StrokeParts:
                 f"{type(self.source).__name__} gave label {strokes.labels.max()}, but has "
                 f"{classes} classes: labels are numbers from 0 to {classes - 1}"
             )
+        if self.check is not None:
+            self.check(strokes, type(self.source).__name__)
         return strokes

@@ -15,6 +15,14 @@ from spcnn_lightning.datamodules.raster.paths import PenPaths
 class Augmentation(ABC):
     """Distorts the pen paths of B samples, each with random numbers of its own."""
 
+    needs: tuple[str, ...] = ()
+    """What a source must record besides points: "time", "pressure"."""
+
+    @property
+    def parts(self) -> tuple[Augmentation, ...]:
+        """The augmentations that this one is made of; itself if it is made of none."""
+        return (self,)
+
     @abstractmethod
     def __call__(self, paths: PenPaths, box: float, random: SampleRandom) -> PenPaths:
         """Return distorted paths.

@@ -36,6 +36,7 @@ class Walk:
         paths: What was walked along.
         place: float64, shape (P,): arc length of each pen point, in steps of its stroke.
         steps: int64, shape (S,): number of steps of each stroke.
+        density: Length of a step, in sites.
         box: The larger of a character's height and width before augmentation, in sites.
     """
 
@@ -50,6 +51,7 @@ class Walk:
     paths: PenPaths
     place: Floats
     steps: Integers
+    density: float
     box: float
 
 
@@ -89,6 +91,7 @@ def walk_paths(
         paths=paths,
         place=legs.place,
         steps=legs.steps,
+        density=density,
         box=min(spatial_shape[:2]) / 3 if box is None else box,
     )
 

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 from pathlib import Path
 
@@ -17,6 +18,17 @@ def pendigits_root():
     if not any(root.glob("pendigits-orig.tra*")):
         pytest.skip(f"no pendigits-orig.tra in {root}: set SPCNN_DATA_DIR to a folder that has it")
     return root
+
+
+@pytest.fixture(scope="session")
+def per_point():
+    """The module of encodings point by point."""
+    spec = importlib.util.spec_from_file_location(
+        "per_point", Path(__file__).with_name("per_point.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class FewDigits(StrokeSource):

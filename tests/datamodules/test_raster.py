@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -17,9 +16,6 @@ from spcnn_lightning.datamodules import (
 from spcnn_lightning.datamodules.randomness import SampleRandom
 from spcnn_lightning.datamodules.raster import PenPaths, engine, normalise, walk_paths
 from spcnn_lightning.datamodules.strokes import offsets_of
-
-DENSITY = 0.1
-DIRECTIONS = [(math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in range(8)]
 
 
 @pytest.fixture(params=["numpy", "numba"], autouse=True)
@@ -42,49 +38,6 @@ def paths_of(*samples):
     )
 
 
-def resampled(stroke):
-    """Points 0 .. n at equal arc length, one by one, by linear interpolation."""
-    lengths = [math.dist(a, b) for a, b in zip(stroke[:-1], stroke[1:], strict=True)]
-    total = sum(lengths)
-    n = math.floor(0.5 + total / DENSITY)
-    if n == 0:
-        return [tuple(stroke[0])]
-    points, piece, before = [], 0, 0.0
-    for i in range(n + 1):
-        wanted = i * total / n
-        while piece < len(lengths) - 1 and before + lengths[piece] < wanted:
-            before += lengths[piece]
-            piece += 1
-        t = min((wanted - before) / lengths[piece], 1.0) if lengths[piece] else 0.0
-        a, b = stroke[piece], stroke[piece + 1]
-        points.append((a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])))
-    return points
-
-
-def octogram_of(sample, spatial_shape):
-    """The paper's octogram, step by step: {site: nine features}, and the number dropped."""
-    field, dropped = defaultdict(lambda: [0.0] * 9), 0
-    for stroke in sample:
-        points = resampled(stroke)
-        steps = list(zip(points[:-1], points[1:], strict=True)) or [(points[0], points[0])]
-        for (row, column), (next_row, next_column) in steps:
-            site = tuple(
-                math.floor(x + size / 2 + 1e-9)
-                for x, size in zip((row, column), spatial_shape, strict=True)
-            )
-            if not all(0 <= s < size for s, size in zip(site, spatial_shape, strict=True)):
-                dropped += 1
-                continue
-            field[site][0] = 1.0
-            down, right = next_row - row, next_column - column
-            if not (length := math.hypot(down, right)):
-                continue
-            for k, (cos, sin) in enumerate(DIRECTIONS):
-                angle = math.acos(max(-1.0, min(1.0, (down * cos + right * sin) / length)))
-                field[site][1 + k] += max(0.0, 1 - angle / (math.pi / 4))
-    return field, dropped
-
-
 def random_samples(seed, count):
     numbers = np.random.default_rng(seed)
     samples = []
@@ -101,12 +54,12 @@ def random_samples(seed, count):
     return samples
 
 
-def assert_equals_reference(samples, spatial_shape):
-    walk = walk_paths(paths_of(*samples), spatial_shape, DENSITY)
+def assert_equals_reference(per_point, samples, spatial_shape):
+    walk = walk_paths(paths_of(*samples), spatial_shape, per_point.DENSITY)
     features = Octogram().encode(walk)
     expected, dropped = {}, []
     for number, sample in enumerate(samples):
-        field, lost = octogram_of(sample, spatial_shape)
+        field, lost = per_point.octogram_of(sample, spatial_shape)
         expected |= {(number, *site): values for site, values in field.items()}
         dropped.append(lost)
     assert list(map(tuple, walk.coords.tolist())) == sorted(expected)
@@ -117,15 +70,15 @@ def assert_equals_reference(samples, spatial_shape):
 
 @pytest.mark.parametrize("spatial_shape", [(24, 24), (17, 30), (9, 4)], ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_octogram_equals_the_walk_point_by_point(seed, spatial_shape):
-    assert_equals_reference(random_samples(seed, 12), spatial_shape)
+def test_octogram_equals_the_walk_point_by_point(per_point, seed, spatial_shape):
+    assert_equals_reference(per_point, random_samples(seed, 12), spatial_shape)
 
 
-def test_octogram_of_real_digits_equals_the_walk_point_by_point():
+def test_octogram_of_real_digits_equals_the_walk_point_by_point(per_point):
     digits = PenDigits8().train().select(range(0, 4000, 300))
     paths = normalise(digits, 16)
     pieces = np.split(paths.points, paths.point_offsets[1:-1])
-    assert_equals_reference([[piece] for piece in pieces], (48, 48))
+    assert_equals_reference(per_point, [[piece] for piece in pieces], (48, 48))
 
 
 SPECIAL = {
@@ -144,9 +97,11 @@ SPECIAL = {
 
 
 @pytest.mark.parametrize("name", SPECIAL)
-def test_special_strokes_equal_the_walk_point_by_point(name):
-    assert_equals_reference([SPECIAL[name]], (20, 16))
-    assert_equals_reference([SPECIAL["dot"], SPECIAL[name], SPECIAL["one step"]], (20, 16))
+def test_special_strokes_equal_the_walk_point_by_point(per_point, name):
+    assert_equals_reference(per_point, [SPECIAL[name]], (20, 16))
+    assert_equals_reference(
+        per_point, [SPECIAL["dot"], SPECIAL[name], SPECIAL["one step"]], (20, 16)
+    )
 
 
 def test_a_batch_may_hold_nothing():
