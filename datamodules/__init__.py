@@ -16,8 +16,10 @@ from spcnn_lightning.datamodules.dataset import (
 from spcnn_lightning.datamodules.loader import EpochLoader
 from spcnn_lightning.datamodules.raster import (
     Augmentation,
+    Augmentations,
     Bitmap,
     Curvature,
+    Elastic,
     Encoder,
     Encodings,
     HandwritingAugmentation,
@@ -28,6 +30,8 @@ from spcnn_lightning.datamodules.raster import (
     Signature,
     SpaceTime,
     Speed,
+    SpeedWarp,
+    StrokeDropping,
     UndirectedOctogram,
 )
 from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
@@ -40,8 +44,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augmentation",
+    "Augmentations",
     "Bitmap",
     "Curvature",
+    "Elastic",
     "Encoder",
     "Encodings",
     "EpochBatchSampler",
@@ -60,6 +66,8 @@ __all__ = [
     "Signature",
     "SpaceTime",
     "Speed",
+    "SpeedWarp",
+    "StrokeDropping",
     "StrokeSet",
     "StrokeSource",
     "Strokes",

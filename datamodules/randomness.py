@@ -67,14 +67,34 @@ class SampleRandom:
         unit = counter_uniform(self.seed, self.epochs, self.indices, 0, draw)
         return low + (high - low) * unit
 
+    def uniform_table(self, draws: int) -> NDArray[np.float64]:
+        """Return the numbers of draws 0 to ``draws`` - 1, shape (B, draws), in [0, 1)."""
+        epochs, indices = self.epochs[:, None], self.indices[:, None]
+        return counter_uniform(self.seed, epochs, indices, 0, np.arange(draws))
+
+    def part(self, number: int) -> SampleRandom:
+        """Return other numbers for the same samples, one set for each ``number``; 0 gives these."""
+        if number == 0:
+            return self
+        return SampleRandom(int(counter_hash(self.seed, number)), self.epochs, self.indices)
+
     def uniform_per_stroke(
-        self, draw: int, stroke_offsets: NDArray[np.int64], low: float = 0.0, high: float = 1.0
+        self, draws: int, stroke_offsets: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Return one number per stroke, shape (S,), for B samples with these strokes."""
+        """Return the numbers of draws 0 to ``draws`` - 1 for each stroke of B samples, in [0, 1).
+
+        Args:
+            draws: How many numbers each stroke gets.
+            stroke_offsets: int64, shape (B + 1,): first stroke of each sample, then S.
+
+        Returns:
+            float64, shape (draws, S).
+        """
         per_sample = np.diff(stroke_offsets)
         epochs, indices = np.repeat(self.epochs, per_sample), np.repeat(self.indices, per_sample)
         number = np.arange(stroke_offsets[-1]) - np.repeat(stroke_offsets[:-1], per_sample)
-        return low + (high - low) * counter_uniform(self.seed, epochs, indices, 1 + number, draw)
+        draw = np.arange(draws)[:, None]
+        return counter_uniform(self.seed, epochs, indices, 1 + number, draw)
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

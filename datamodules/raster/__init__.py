@@ -1,7 +1,12 @@
 """From pen strokes to sites and features: pure functions of numpy arrays, without torch."""
 
-from spcnn_lightning.datamodules.raster.augmentation import Augmentation, HandwritingAugmentation
+from spcnn_lightning.datamodules.raster.augmentation import (
+    Augmentation,
+    Augmentations,
+    HandwritingAugmentation,
+)
 from spcnn_lightning.datamodules.raster.directions import Octogram, UndirectedOctogram
+from spcnn_lightning.datamodules.raster.distortions import Elastic, SpeedWarp, StrokeDropping
 from spcnn_lightning.datamodules.raster.encoders import Bitmap, Encoder, Encodings
 from spcnn_lightning.datamodules.raster.motion import Curvature, Pressure, Speed
 from spcnn_lightning.datamodules.raster.paths import PenPaths, normalise
@@ -12,8 +17,10 @@ from spcnn_lightning.datamodules.raster.walk import Walk, walk_paths
 
 __all__ = [
     "Augmentation",
+    "Augmentations",
     "Bitmap",
     "Curvature",
+    "Elastic",
     "Encoder",
     "Encodings",
     "HandwritingAugmentation",
@@ -26,6 +33,8 @@ __all__ = [
     "Signature",
     "SpaceTime",
     "Speed",
+    "SpeedWarp",
+    "StrokeDropping",
     "UndirectedOctogram",
     "Walk",
     "normalise",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,35 @@ class Augmentation(ABC):
             random: Gives each sample its numbers; use nothing else, so that a sample looks the same
                 in any batch and any worker.
         """
+
+
+class Augmentations(Augmentation):
+    """Several distortions, one after the other, each with random numbers of its own.
+
+    The first draws what it would draw alone, so adding others behind it leaves it as it was.
+
+    Args:
+        augmentations: In their order.
+
+    Raises:
+        ValueError: If there is none.
+    """
+
+    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
+        self.augmentations = tuple(augmentations)
+        if not self.augmentations:
+            raise ValueError("no augmentations given: use augment=False for none")
+
+    @property
+    def parts(self) -> tuple[Augmentation, ...]:
+        """The parts of all parts."""
+        return tuple(inner for part in self.augmentations for inner in part.parts)
+
+    def __call__(self, paths: PenPaths, box: float, random: SampleRandom) -> PenPaths:
+        """Return distorted paths."""
+        for number, augmentation in enumerate(self.augmentations):
+            paths = augmentation(paths, box, random.part(number))
+        return paths
 
 
 class HandwritingAugmentation(Augmentation):
@@ -80,37 +110,38 @@ class HandwritingAugmentation(Augmentation):
     def __call__(self, paths: PenPaths, box: float, random: SampleRandom) -> PenPaths:
         """Return distorted paths."""
         shift = box / 4 if self.shift is None else self.shift
-        matrix = self._matrices(random)
-        moves = np.stack([random.uniform(draw, -shift, shift) for draw in (4, 5)], axis=1)
-        jitters = np.stack(
-            [
-                random.uniform_per_stroke(axis, paths.stroke_offsets, -self.jitter, self.jitter)
-                for axis in (0, 1)
-            ],
-            axis=1,
+        draws = random.uniform_table(6).T
+        sample, per_stroke = paths.sample_of_point(), np.diff(paths.point_offsets)
+        a, b, c, d = (entries[sample] for entries in self._matrices(draws))
+        down, right = (_between(-shift, shift, draw)[sample] for draw in draws[4:])
+        jitter = random.uniform_per_stroke(2, paths.stroke_offsets)
+        rows, columns = (
+            paths.points[:, axis]
+            + np.repeat(_between(-self.jitter, self.jitter, jitter[axis]), per_stroke)
+            for axis in (0, 1)
         )
-        points = paths.points + np.repeat(jitters, np.diff(paths.point_offsets), axis=0)
-        per_sample = paths.points_per_sample()
-        rows, columns = points[:, 0], points[:, 1]
-        (a, b, c, d), (down, right) = (
-            np.repeat(entries, per_sample, axis=0).T for entries in (matrix, moves)
-        )
-        return paths.moved(
-            np.stack([a * rows + b * columns + down, c * rows + d * columns + right], axis=1)
-        )
+        moved = np.empty_like(paths.points)
+        moved[:, 0] = a * rows + b * columns + down
+        moved[:, 1] = c * rows + d * columns + right
+        return paths.moved(moved)
 
-    def _matrices(self, random: SampleRandom) -> NDArray[np.float64]:
-        """Return stretch and then rotation or slant as a b c d, shape (B, 4).
+    def _matrices(self, draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """Return stretch and then rotation or slant as a, b, c, d, shape (B,) each.
 
         The new row is a * row + b * column, the new column c * row + d * column.
         """
-        height = 1 + random.uniform(0, -self.stretch, self.stretch)
-        width = 1 + random.uniform(1, -self.stretch, self.stretch)
-        kind = np.floor(random.uniform(2) * 3).astype(np.int64)
-        amount = random.uniform(3, -1.0, 1.0)
+        height = 1 + _between(-self.stretch, self.stretch, draws[0])
+        width = 1 + _between(-self.stretch, self.stretch, draws[1])
+        kind = np.floor(draws[2] * 3).astype(np.int64)
+        amount = _between(-1.0, 1.0, draws[3])
         angle, slant = amount * self.rotate, amount * self.slant
         turns, slants_columns, slants_rows = kind == 0, kind == 1, kind == 2
         a = d = np.where(turns, np.cos(angle), 1.0)
         b = np.where(turns, np.sin(angle), np.where(slants_rows, slant, 0.0))
         c = np.where(turns, -np.sin(angle), np.where(slants_columns, slant, 0.0))
-        return np.stack([a * height, b * width, c * height, d * width], axis=1)
+        return a * height, b * width, c * height, d * width
+
+
+def _between(low: float, high: float, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return uniform numbers from ``low`` to ``high``, from such from 0 to 1."""
+    return low + (high - low) * unit

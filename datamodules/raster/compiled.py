@@ -106,24 +106,28 @@ def _runs_of(first, step, count, sample, samples, shape, middle):  # type: ignor
     key, leg_of_run = np.empty(bound, np.int64), np.empty(bound, np.int64)
     number, length = np.empty(bound, np.int64), np.empty(bound, np.int64)
     dropped = np.zeros(samples, np.int64)
+    site, end = np.empty(axes, np.int64), np.empty(axes, np.int64)  # where the pen is, till when
     runs = 0
     for leg in range(len(count)):
         n = 0
+        end[:] = 0
         while n < count[leg]:
-            inside, cell, end = True, sample[leg], count[leg]
+            inside, cell, stop = True, sample[leg], count[leg]
             for axis in range(axes):
-                size, way = shape[axis], step[leg, axis]
-                base = first[leg, axis] + middle[axis]
-                site = _site(base, way, n, size)
-                inside &= 0 <= site < size
-                cell = cell * size + site
-                end = _first_elsewhere(base, way, n, site, size, end)
+                if end[axis] == n:
+                    base, way = first[leg, axis] + middle[axis], step[leg, axis]
+                    here = _site(base, way, n, shape[axis])
+                    site[axis] = here
+                    end[axis] = _first_elsewhere(base, way, n, here, shape[axis], count[leg])
+                stop = min(stop, end[axis])
+                inside &= 0 <= site[axis] < shape[axis]
+                cell = cell * shape[axis] + site[axis]
             if inside:
-                key[runs], leg_of_run[runs], number[runs], length[runs] = cell, leg, n, end - n
+                key[runs], leg_of_run[runs], number[runs], length[runs] = cell, leg, n, stop - n
                 runs += 1
             else:
-                dropped[sample[leg]] += end - n
-            n = end
+                dropped[sample[leg]] += stop - n
+            n = stop
     return key[:runs], leg_of_run[:runs], number[:runs], length[:runs], dropped
 
 
@@ -147,7 +151,7 @@ def _first_elsewhere(base, way, n, site, size, limit):  # type: ignore[no-untype
 
     The division only guesses; `_site` decides, so that rounding is that of the numpy code.
     """
-    if way == 0.0:
+    if way == 0.0 or limit == n + 1:
         return limit
     guess = ((site + 1 if way > 0 else site) - base) / way
     end = np.int64(min(max(guess, float(n + 1)), float(limit)))

@@ -19,6 +19,9 @@ from spcnn_lightning.datamodules.strokes import offsets_of
 WINDOW = 4
 """Segments to each side of a place that its signature is taken over."""
 
+_BLOCK = 4096
+"""Windows worked on together, so that what lies between stays in the cache."""
+
 
 class _StrokeWindows(Encoder):
     """Features of a window of the stroke, taken where the pen first touched the site.
@@ -53,12 +56,21 @@ class _StrokeWindows(Encoder):
         run = first_run_at_sites(walk)
         stroke = walk.stroke[walk.leg[run]]
         point = walk.step[run] * segments[stroke] // np.maximum(walk.steps[stroke], 1)
-        features[:, 1:] = self._of_windows(np.diff(path, axis=0))[first[stroke] + point]
+        features[:, 1:] = self._of_all_windows(np.diff(path, axis=1))[first[stroke] + point]
+        return features
+
+    def _of_all_windows(self, ways: Floats) -> NDArray[np.float32]:
+        """Return the features of each window, shape (windows, C - 1), a cache's fill at a time."""
+        windows = ways.shape[1] - 2 * WINDOW + 1
+        features = np.empty((windows, self.in_channels - 1), np.float32)
+        for start in range(0, windows, _BLOCK):
+            end = min(start + _BLOCK, windows)
+            features[start:end] = self._of_windows(ways[:, start : end + 2 * WINDOW - 1]).T
         return features
 
     @abstractmethod
     def _of_windows(self, ways: Floats) -> Floats:
-        """Return the features of each window of 2 * WINDOW segments, shape (M, C - 1)."""
+        """Return the features of each window of 2 * WINDOW segments, (d, M) to (C - 1, windows)."""
 
 
 class Signature(_StrokeWindows):
@@ -92,7 +104,7 @@ class Signature(_StrokeWindows):
 
     def _of_windows(self, ways: Floats) -> Floats:
         levels = tensor_algebra.of_windows(ways, 2 * WINDOW, self.level)
-        return np.concatenate(levels, axis=1)
+        return np.concatenate(levels)
 
 
 class LogSignature(_StrokeWindows):
@@ -157,4 +169,4 @@ def _padded_path(walk: Walk, segments: Integers, with_index: bool) -> tuple[Floa
     columns = [axis.at(place, walk.paths.points[:, k]) for k in (0, 1)]
     if with_index:
         columns.insert(0, number.astype(np.float64))
-    return np.stack(columns, axis=1), first
+    return np.stack(columns), first

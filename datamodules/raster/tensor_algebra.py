@@ -1,8 +1,9 @@
 """Signatures of many paths at once, in the tensor algebra truncated after level m.
 
-An element is a list of its levels 1 .. m, level j of shape (M, d**j) for M paths of d coordinates;
-its level 0 is 1 for a signature and 0 for a logarithm, and is not stored. Entry w of level j, read
-as a number of j digits in base d, is the coefficient of that word of letters.
+An element is a list of its levels 1 .. m, level j of shape (d**j, M) for M paths of d coordinates,
+so that numpy's inner loops run over paths; its level 0 is 1 for a signature and 0 for a logarithm,
+and is not stored. Row w of level j, read as a number of j digits in base d, is the coefficient of
+that word of letters.
 
 Source:
     K.-T. Chen, Integration of paths, Annals of Mathematics 65, 1957. As features of handwriting:
@@ -21,7 +22,7 @@ Levels = list[Floats]
 
 
 def segment(way: Floats, level: int) -> Levels:
-    """Return the signatures of straight paths with displacements ``way``, shape (M, d)."""
+    """Return the signatures of straight paths with displacements ``way``, shape (d, M)."""
     levels = [way]
     for j in range(2, level + 1):
         levels.append(_outer(levels[-1], way) / j)
@@ -40,7 +41,7 @@ def of_windows(ways: Floats, length: int, level: int) -> Levels:
     Windows of twice the length come from two that meet, so few products are needed.
 
     Args:
-        ways: float64, shape (M, d): the segments of one long path.
+        ways: float64, shape (d, M): the segments of one long path.
         length: At least 1, at most M.
         level: Of the signature.
 
@@ -51,10 +52,10 @@ def of_windows(ways: Floats, length: int, level: int) -> Levels:
     if length == 1:
         return single
     half = of_windows(ways, length // 2, level)
-    both = chen([a[: len(a) - length // 2] for a in half], [a[length // 2 :] for a in half])
+    both = chen([a[:, : -(length // 2)] for a in half], [a[:, length // 2 :] for a in half])
     if length % 2 == 0:
         return both
-    return chen([a[:-1] for a in both], [a[length - 1 :] for a in single])
+    return chen([a[:, :-1] for a in both], [a[:, length - 1 :] for a in single])
 
 
 def logarithm(signature: Levels) -> Levels:
@@ -76,10 +77,9 @@ def lyndon_words(letters: int, level: int) -> list[tuple[int, ...]]:
 
 
 def coefficients(element: Levels, letters: int, words: list[tuple[int, ...]]) -> Floats:
-    """Return the coefficients of these words, shape (M, words)."""
+    """Return the coefficients of these words, shape (words, M)."""
     places = [sum(x * letters ** (len(w) - 1 - k) for k, x in enumerate(w)) for w in words]
-    columns = [element[len(w) - 1][:, place] for w, place in zip(words, places, strict=True)]
-    return np.stack(columns, axis=1)
+    return np.stack([element[len(w) - 1][place] for w, place in zip(words, places, strict=True)])
 
 
 def dimension(letters: int, level: int) -> int:
@@ -91,11 +91,12 @@ def _products(first: Levels, second: Levels) -> Levels:
     """Return the product of elements without a level 0."""
     result = [np.zeros_like(second[0])]
     for j in range(2, len(first) + 1):
-        terms = [_outer(first[k - 1], second[j - k - 1]) for k in range(1, j)]
-        result.append(np.sum(terms, axis=0))
+        total = _outer(first[0], second[j - 2])
+        for k in range(2, j):
+            total += _outer(first[k - 1], second[j - k - 1])
+        result.append(total)
     return result
 
 
 def _outer(first: Floats, second: Floats) -> Floats:
-    columns = first.shape[1] * second.shape[1]
-    return (first[:, :, None] * second[:, None, :]).reshape(len(first), columns)
+    return (first[:, None] * second[None]).reshape(len(first) * len(second), -1)

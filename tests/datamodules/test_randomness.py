@@ -84,7 +84,25 @@ def test_strokes_have_numbers_of_their_own_wherever_their_sample_stands():
     offsets = np.array([0, 3, 5])
     both = SampleRandom(4, np.array([2, 2]), np.array([7, 9]))
     alone = SampleRandom(4, np.array([2]), np.array([9]))
-    numbers = both.uniform_per_stroke(0, offsets, -1, 1)
-    assert len(np.unique(numbers)) == 5
-    np.testing.assert_array_equal(numbers[3:], alone.uniform_per_stroke(0, np.array([0, 2]), -1, 1))
-    assert not np.isin(both.uniform(0, -1, 1), numbers).any()
+    numbers = both.uniform_per_stroke(2, offsets)
+    assert numbers.shape == (2, 5)
+    assert len(np.unique(numbers)) == 10
+    np.testing.assert_array_equal(numbers[:, 3:], alone.uniform_per_stroke(2, np.array([0, 2])))
+    assert not np.isin(both.uniform_table(2), numbers).any()
+
+
+def test_a_draw_is_the_same_whatever_is_drawn_beside_it():
+    random = SampleRandom(4, np.array([2, 2]), np.array([7, 9]))
+    table = random.uniform_table(5)
+    for draw in range(5):
+        np.testing.assert_array_equal(table[:, draw], random.uniform(draw))
+    np.testing.assert_array_equal(
+        table[:1], SampleRandom(4, *np.array([[2], [7]])).uniform_table(5)
+    )
+
+
+def test_parts_have_numbers_of_their_own_and_the_first_those_of_the_whole():
+    random = SampleRandom(4, np.array([2, 2]), np.array([7, 9]))
+    tables = [random.part(number).uniform_table(5) for number in range(3)]
+    np.testing.assert_array_equal(tables[0], random.uniform_table(5))
+    assert len(np.unique(tables)) == 30

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from spcnn_lightning.datamodules import LogSignature, PenDigits8, Signature
-from spcnn_lightning.datamodules.raster import PenPaths, normalise, tensor_algebra, walk_paths
+from spcnn_lightning.datamodules.raster import (
+    PenPaths,
+    normalise,
+    signatures,
+    tensor_algebra,
+    walk_paths,
+)
 from spcnn_lightning.datamodules.strokes import offsets_of
 
 LEVELS = [1, 2, 3, 4]
@@ -15,8 +21,8 @@ def random_path(seed, points=9, letters=2):
 
 
 def signature(path, level):
-    ways = np.diff(path, axis=0)
-    return tensor_algebra.of_windows(ways, len(ways), level)
+    ways = np.diff(path, axis=0).T
+    return tensor_algebra.of_windows(ways, len(path) - 1, level)
 
 
 def assert_same(one, other):
@@ -29,7 +35,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("points", [2, 3, 6, 9])
 def test_equals_the_iterated_integrals_segment_by_segment(per_point, points, level, letters):
     path = random_path(points, points, letters)
-    flat = np.concatenate(signature(path, level), axis=1)[0]
+    flat = np.concatenate(signature(path, level))[:, 0]
     np.testing.assert_allclose(flat, per_point.signature_of(path.tolist(), level)[1:], atol=1e-10)
 
 
@@ -44,19 +50,19 @@ def test_chen_the_signature_of_a_joined_path_is_the_product(cut, level):
 @pytest.mark.parametrize("level", LEVELS)
 def test_windows_are_the_signatures_of_their_pieces(level):
     path = random_path(3, points=20)
-    windows = tensor_algebra.of_windows(np.diff(path, axis=0), 7, level)
+    windows = tensor_algebra.of_windows(np.diff(path, axis=0).T, 7, level)
     for k in range(13):
-        assert_same([a[k : k + 1] for a in windows], signature(path[k : k + 8], level))
+        assert_same([a[:, k : k + 1] for a in windows], signature(path[k : k + 8], level))
 
 
 def test_level_one_is_the_displacement():
     path = random_path(1)
-    np.testing.assert_allclose(signature(path, 3)[0][0], path[-1] - path[0])
+    np.testing.assert_allclose(signature(path, 3)[0][:, 0], path[-1] - path[0])
 
 
 def test_the_antisymmetric_part_of_level_two_is_the_area_to_the_chord():
     path = random_path(2)
-    s = signature(path, 2)[1][0].reshape(2, 2)
+    s = signature(path, 2)[1][:, 0].reshape(2, 2)
     closed = np.concatenate([path, path[:1]])
     twice = closed[:-1, 0] * closed[1:, 1] - closed[1:, 0] * closed[:-1, 1]  # shoelace
     np.testing.assert_allclose((s[0, 1] - s[1, 0]) / 2, twice.sum() / 2)
@@ -84,10 +90,10 @@ def test_agrees_with_an_independent_library(letters, level):
     path = random_path(letters * level, points=30, letters=letters)
     ours = signature(path, level)
     theirs = pysiglib.sig(path, level)
-    np.testing.assert_allclose(np.concatenate(ours, axis=1)[0], theirs, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.concatenate(ours)[:, 0], theirs, rtol=1e-9, atol=1e-9)
 
     words = tensor_algebra.lyndon_words(letters, level)
-    log = tensor_algebra.coefficients(tensor_algebra.logarithm(ours), letters, words)[0]
+    log = tensor_algebra.coefficients(tensor_algebra.logarithm(ours), letters, words)[:, 0]
     pysiglib.prepare_log_sig(letters, level, method=1)
     theirs = pysiglib.log_sig(path, level, method=1)
     np.testing.assert_allclose(log, theirs, rtol=1e-9, atol=1e-9)
@@ -155,11 +161,19 @@ def test_log_signatures_equal_the_walk_point_by_point(per_point, level):
 
     def expected(window):
         flat = np.array(per_point.signature_of(window, level)[1:])
-        levels = np.split(flat[None], [3, 12][: level - 1], axis=1)
+        levels = np.split(flat[:, None], [3, 12][: level - 1])
         log = tensor_algebra.logarithm(levels)
-        return [1.0, *tensor_algebra.coefficients(log, 3, words)[0]]
+        return [1.0, *tensor_algebra.coefficients(log, 3, words)[:, 0]]
 
     assert_equal_fields(per_point, walk, features, samples, shape, 3.0, expected)
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_windows_are_the_same_in_blocks_of_any_size(monkeypatch, block):
+    walk = walk_paths(paths_of(*digits()), (48, 48), box=16)
+    whole = Signature(3).encode(walk)
+    monkeypatch.setattr(signatures, "_BLOCK", block)
+    np.testing.assert_array_equal(Signature(3).encode(walk), whole)
 
 
 @pytest.mark.parametrize(("box", "delta"), [(16, 3.0), (32, 6.0), (64, 12.0)])
