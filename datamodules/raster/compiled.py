@@ -17,7 +17,7 @@ from spcnn_lightning.datamodules.raster.runs import BORDER_TOLERANCE, Runs
 _BLOCK = 32
 """Sites looked through together for those that were touched."""
 
-_compile: Any = numba.njit(cache=True, nogil=True)
+_compile: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 def cut_into_legs(points: Floats, point_offsets: Integers, density: float) -> Legs:
@@ -153,7 +153,7 @@ def _first_elsewhere(base, way, n, site, size, limit):  # type: ignore[no-untype
     """
     if way == 0.0 or limit == n + 1:
         return limit
-    guess = ((site + 1 if way > 0 else site) - base) / way
+    guess = ((site + 1 if way > 0 else site) - base) / way + 1.0
     end = np.int64(min(max(guess, float(n + 1)), float(limit)))
     while end > n + 1 and _site(base, way, end - 1, size) != site:
         end -= 1

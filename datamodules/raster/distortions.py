@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spcnn_lightning.datamodules.randomness import SampleRandom
 from spcnn_lightning.datamodules.raster.augmentation import Augmentation
@@ -50,16 +49,24 @@ class Elastic(Augmentation):
 
     def __call__(self, paths: PenPaths, box: float, random: SampleRandom) -> PenPaths:
         """Return bent paths."""
-        fields = self._fields(random)
-        cells = len(self._grid) - 1
-        place = np.clip(paths.points[:, :2] / (2 * self.extent * box) + 0.5, 0.0, 1.0) * cells
-        cell = np.minimum(place.astype(np.int64), cells - 1)
-        down, right = (place - cell).T
-        corner = (paths.sample_of_point() * (cells + 1) + cell[:, 0]) * (cells + 1) + cell[:, 1]
+        fields, width = self._fields(random), len(self._grid)
+        row, down = self._cell(paths.points[:, 0], box)
+        column, right = self._cell(paths.points[:, 1], box)
+        corner = (paths.sample_of_point() * width + row) * width + column
         moved = paths.points.copy()
         for axis, field in enumerate(fields):
-            moved[:, axis] += (self.amount * box) * _between(field, corner, cells + 1, down, right)
+            upper = field[corner] * (1 - right) + field[corner + 1] * right
+            lower = field[corner + width] * (1 - right) + field[corner + width + 1] * right
+            moved[:, axis] += (self.amount * box) * (upper * (1 - down) + lower * down)
         return paths.moved(moved)
+
+    def _cell(self, place: Floats, box: float) -> tuple[Integers, Floats]:
+        """Return the cell of the grid along one axis, and how far into it, from 0 to 1."""
+        cells = len(self._grid) - 1
+        place = place * (cells / (2 * self.extent * box)) + cells / 2
+        place = np.minimum(np.maximum(place, 0.0), cells)
+        cell = np.minimum(place.astype(np.int64), cells - 1)
+        return cell, place - cell
 
     def _fields(self, random: SampleRandom) -> Floats:
         """Return the fields of rows and columns, of variance 1, shape (2, B * grid * grid)."""
@@ -140,12 +147,3 @@ def _waves(share: Floats, sample: Integers, random: SampleRandom) -> Floats:
     phases = 2 * math.pi * random.uniform_table(3)
     waves = [np.cos(math.pi * k * share + phases[sample, k - 1]) for k in (1, 2, 3)]
     return np.asarray(np.sum(waves, axis=0) * math.sqrt(2 / 3))
-
-
-def _between(
-    field: Floats, corner: Integers, width: int, down: Floats, right: Floats
-) -> NDArray[np.float64]:
-    """Return the field between the four grid points of each cell, bilinearly, shape (P,)."""
-    upper = field[corner] * (1 - right) + field[corner + 1] * right
-    lower = field[corner + width] * (1 - right) + field[corner + width + 1] * right
-    return upper * (1 - down) + lower * down

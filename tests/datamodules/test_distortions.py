@@ -118,9 +118,11 @@ def test_elastic_displacements_have_the_stated_size(box):
     assert np.abs(np.corrcoef(moved[:, 0].T)[0, 1]) < 0.1, "rows and columns are independent"
 
 
-def test_elastic_fields_are_smooth_and_far_points_move_apart():
-    row = np.stack([np.zeros(101), np.linspace(-8, 8, 101)], axis=1)
-    paths = normalise(StrokeSet.from_strokes([Strokes.from_lists([row], label=0)] * 500), BOX)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_elastic_fields_are_smooth_and_far_points_move_apart(axis):
+    line = np.zeros((101, 2))
+    line[:, axis] = np.linspace(-8, 8, 101)
+    paths = normalise(StrokeSet.from_strokes([Strokes.from_lists([line], label=0)] * 500), BOX)
     moved = (Elastic(0.05, 0.3)(paths, BOX, random_of(range(500))).points - paths.points)[:, 0]
     moved = moved.reshape(500, 101)
     correlation = np.corrcoef(moved.T)[0]
