@@ -14,8 +14,11 @@ import numpy as np
 from spcnn_lightning.datamodules.raster.legs import Floats, Integers, Legs
 from spcnn_lightning.datamodules.raster.runs import BORDER_TOLERANCE, Runs
 
-_BLOCK = 32
-"""Sites looked through together for those that were touched."""
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+"""Times a power of two, its upper six bits tell which: each six bits of it are others."""
+_ONE, _SIX_LEFT = np.uint64(1), np.uint64(58)
+_NUMBER_OF_BIT = np.zeros(64, np.int64)
+_NUMBER_OF_BIT[[(int(_DE_BRUIJN) << bit) % 2**64 >> 58 for bit in range(64)]] = np.arange(64)
 
 _compile: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -170,27 +173,26 @@ def _site(base, way, number, size):  # type: ignore[no-untyped-def]
 @_compile
 def _number_sites(keys, samples, volume):  # type: ignore[no-untyped-def]
     place, distinct = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
-    table = np.full(volume + _BLOCK, -1, np.int32)  # of one sample: it stays in the cache
-    touched = np.zeros(volume // _BLOCK + 1, np.bool_)  # blocks of sites that hold any
+    table = np.empty(volume, np.int32)  # of one sample, as the next: they stay in the cache
+    touched = np.zeros(volume // 64 + 1, np.uint64)  # one bit for each site
     sites = begin = 0
     for sample in range(samples):
-        offset, end, start = sample * volume, begin, sites
+        offset, end = sample * volume, begin
         while end < len(keys) and keys[end] < offset + volume:
             key = keys[end] - offset
-            table[key] = 0
-            touched[key // _BLOCK] = True
+            touched[key >> 6] |= _ONE << np.uint64(key & 63)
             end += 1
-        for block in range(len(touched)):
-            if touched[block]:
-                touched[block] = False
-                for key in range(block * _BLOCK, (block + 1) * _BLOCK):
-                    if table[key] == 0:
-                        table[key] = sites
-                        distinct[sites] = offset + key
-                        sites += 1
+        for word in range(len(touched)):
+            bits = touched[word]
+            while bits != 0:
+                lowest = bits & (~bits + _ONE)
+                key = 64 * word + _NUMBER_OF_BIT[(lowest * _DE_BRUIJN) >> _SIX_LEFT]
+                bits ^= lowest
+                table[key] = sites
+                distinct[sites] = offset + key
+                sites += 1
+            touched[word] = 0
         for run in range(begin, end):
             place[run] = table[keys[run] - offset]
-        for number in range(start, sites):
-            table[distinct[number] - offset] = -1
         begin = end
     return distinct[:sites], place

@@ -100,6 +100,8 @@ def _coords(keys: Integers, shape: tuple[int, ...]) -> NDArray[np.int32]:
     """Return sample and indices of the sites with these keys, shape (N, 1 + D)."""
     coords = np.empty((len(keys), 1 + len(shape)), np.int32)
     for axis in range(len(shape), 0, -1):
-        keys, coords[:, axis] = np.divmod(keys, shape[axis - 1])
+        rest = keys // shape[axis - 1]  # quicker than divmod, which numpy does not vectorise
+        coords[:, axis] = keys - rest * shape[axis - 1]
+        keys = rest
     coords[:, 0] = keys
     return coords

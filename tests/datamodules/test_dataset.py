@@ -21,6 +21,7 @@ from spcnn_lightning.datamodules import (
     largest_features,
     split_validation,
 )
+from spcnn_lightning.datamodules.raster import engine
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +70,27 @@ def test_the_default_collate_of_torch_works_too(dataset):
         assert targets.tolist() == dataset.strokes.labels[:8].tolist()
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["numpy", "numba"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(dataset, workers):
+def test_workers_change_nothing(dataset, workers, compiled, monkeypatch):
+    if compiled:
+        pytest.importorskip("numba")
+
     def loader(num_workers):
+        # Only what workers inherit: they compile, or read what was compiled, by themselves.
+        monkeypatch.setattr(engine, "WORTH_COMPILING", 0 if compiled and num_workers else 10**9)
         sampler = EpochBatchSampler(EpochSampler(40, seed=2), batch_size=7)
         return EpochLoader(dataset, sampler, num_workers=num_workers, persistent_workers=True)
 
-    alone, helped = loader(0), loader(workers)
+    alone = loader(0)
+    expected = []
     for epoch in (0, 1):
-        for each in (alone, helped):
-            each.set_epoch(epoch)
-        assert_same_batches(helped, list(alone))
+        alone.set_epoch(epoch)
+        expected.append(list(alone))
+    helped = loader(workers)
+    for epoch in (0, 1):
+        helped.set_epoch(epoch)
+        assert_same_batches(helped, expected[epoch])
     helped.close()
 
 
