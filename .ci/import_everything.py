@@ -11,8 +11,12 @@ import spcnn_lightning
 names = [
     module.name for module in pkgutil.walk_packages(spcnn_lightning.__path__, "spcnn_lightning.")
 ]
-# The test class for people's own tests is the one module made of pytest.
-skipped = () if importlib.util.find_spec("pytest") else ("spcnn_lightning.testing.conformance",)
+# The test class for people's own tests is made of pytest; numba is the extra fast.
+needing = {
+    "pytest": "spcnn_lightning.testing.conformance",
+    "numba": "spcnn_lightning.datamodules.raster.compiled",
+}
+skipped = tuple(name for extra, name in needing.items() if not importlib.util.find_spec(extra))
 for name in names:
     if not name.endswith("__main__") and name not in skipped:
         importlib.import_module(name)
