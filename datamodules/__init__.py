@@ -35,7 +35,21 @@ from spcnn_lightning.datamodules.raster import (
     UndirectedOctogram,
 )
 from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
-from spcnn_lightning.datamodules.sources import Pendigits, PenDigits8, StrokeSource
+from spcnn_lightning.datamodules.sources import (
+    Assamese,
+    CanvasJson,
+    CasiaOLHWDB,
+    HanziMedians,
+    InkML,
+    KanjiVG,
+    Omniglot,
+    Pendigits,
+    PenDigits8,
+    QuickDraw,
+    StrokeSource,
+    Tegaki,
+    Tomoe,
+)
 from spcnn_lightning.datamodules.splits import split_validation
 from spcnn_lightning.datamodules.strokes import Strokes, StrokeSet
 
@@ -43,9 +57,12 @@ if TYPE_CHECKING:
     from spcnn_lightning.datamodules.handwriting import HandwritingDataModule
 
 __all__ = [
+    "Assamese",
     "Augmentation",
     "Augmentations",
     "Bitmap",
+    "CanvasJson",
+    "CasiaOLHWDB",
     "Curvature",
     "Elastic",
     "Encoder",
@@ -56,12 +73,17 @@ __all__ = [
     "HandwritingAugmentation",
     "HandwritingDataModule",
     "HandwritingDataset",
+    "HanziMedians",
+    "InkML",
+    "KanjiVG",
     "LogSignature",
     "Octogram",
+    "Omniglot",
     "PenDigits8",
     "Pendigits",
     "PreparedBatch",
     "Pressure",
+    "QuickDraw",
     "Rasteriser",
     "Signature",
     "SpaceTime",
@@ -71,6 +93,8 @@ __all__ = [
     "StrokeSet",
     "StrokeSource",
     "Strokes",
+    "Tegaki",
+    "Tomoe",
     "UndirectedOctogram",
     "largest_features",
     "split_validation",

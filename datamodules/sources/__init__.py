@@ -1,7 +1,31 @@
 """Data sets of handwriting, one file each."""
 
+from spcnn_lightning.datamodules.sources.assamese import Assamese
 from spcnn_lightning.datamodules.sources.base import StrokeSource
+from spcnn_lightning.datamodules.sources.canvas import CanvasJson
+from spcnn_lightning.datamodules.sources.casia import CasiaOLHWDB
+from spcnn_lightning.datamodules.sources.hanzi_medians import HanziMedians
+from spcnn_lightning.datamodules.sources.inkml import InkML
+from spcnn_lightning.datamodules.sources.kanjivg import KanjiVG
+from spcnn_lightning.datamodules.sources.omniglot import Omniglot
 from spcnn_lightning.datamodules.sources.pendigits import Pendigits
 from spcnn_lightning.datamodules.sources.pendigits8 import PenDigits8
+from spcnn_lightning.datamodules.sources.quickdraw import QuickDraw
+from spcnn_lightning.datamodules.sources.tegaki import Tegaki
+from spcnn_lightning.datamodules.sources.tomoe import Tomoe
 
-__all__ = ["PenDigits8", "Pendigits", "StrokeSource"]
+__all__ = [
+    "Assamese",
+    "CanvasJson",
+    "CasiaOLHWDB",
+    "HanziMedians",
+    "InkML",
+    "KanjiVG",
+    "Omniglot",
+    "PenDigits8",
+    "Pendigits",
+    "QuickDraw",
+    "StrokeSource",
+    "Tegaki",
+    "Tomoe",
+]

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
+from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.strokes import StrokeSet
+
+PARTS = ("train", "test")
+"""The parts of a source."""
+
+OnDamage = Callable[[DataError], None]
+"""Is told of each damaged record. It raises, or returns to have the record left out."""
+
+
+def refuse(error: DataError) -> None:
+    """Raise ``error``: the `OnDamage` that leaves nothing out."""
+    raise error
+
+
+class Piece(NamedTuple):
+    """Some of the characters of a source, read on demand.
+
+    Args:
+        name: The same in every run, for progress and for going on after a break.
+        read: Yields the characters, a limited number at a time.
+    """
+
+    name: str
+    read: Callable[[OnDamage], Iterator[StrokeSet]]
 
 
 class StrokeSource(ABC):
     """A data set of handwritten characters with a fixed split.
 
     A new data set is one subclass in one file: set ``class_names`` and ``citation`` (as class
-    attributes, or in ``__init__`` if they depend on its arguments) and write ``train`` and
-    ``test``. Nothing is read before ``check``, ``train`` or ``test`` is called. Rows of the points
-    grow downwards, columns to the right.
+    attributes, in ``__init__`` or as properties if they depend on its arguments) and write
+    ``train`` and ``test``. No stroke is read before ``train``, ``test`` or a piece is asked for.
+    Rows of the points grow downwards, columns to the right.
 
     >>> from spcnn_lightning.datamodules.strokes import Strokes
     >>> class Ticks(StrokeSource):
@@ -33,6 +59,9 @@ class StrokeSource(ABC):
     citation: str
     """One line: authors, year, licence."""
 
+    licence_text: str = ""
+    """The licence in full, where it must travel with copies of the data."""
+
     @property
     def num_classes(self) -> int:
         """Number of classes; labels are 0 .. num_classes - 1."""
@@ -48,3 +77,10 @@ class StrokeSource(ABC):
     @abstractmethod
     def test(self) -> StrokeSet:
         """Return the official test part."""
+
+    def pieces(self, part: str) -> Sequence[Piece]:
+        """Return what makes up ``part``, "train" or "test", for reading it in bounded memory.
+
+        A source that does not say otherwise is one piece, held in memory whole.
+        """
+        return [Piece(part, lambda _: iter([self.train() if part == "train" else self.test()]))]

@@ -47,3 +47,19 @@ class FewDigits(StrokeSource):
 @pytest.fixture
 def few_digits():
     return FewDigits()
+
+
+@pytest.fixture(scope="session")
+def sample_files():
+    """The module samples.py."""
+    path = Path(__file__).with_name("samples.py")
+    spec = importlib.util.spec_from_file_location("stroke_samples", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def read_sample(sample_files, tmp_path):
+    """Write the valid file of a format, or other bytes in its place, and return its source."""
+    return lambda name, data=None: sample_files.SAMPLES[name].write(tmp_path, data)

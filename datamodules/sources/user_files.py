@@ -1,0 +1,66 @@
+"""UserFiles: a folder of training files and one of test files, in a form that many tools write."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.sources.base import PARTS
+from spcnn_lightning.datamodules.sources.class_table import Classes
+from spcnn_lightning.datamodules.sources.files import FileSource, find_files
+
+
+class UserFiles(FileSource):
+    """Files of one format in the folders of a training and a test part.
+
+    Args:
+        root: The folder that holds both.
+        train: Folder or file of the training part in it; "." for all of ``root``.
+        test: The same for the test part.
+        classes: Which characters to read: their names, or the first n of GB2312 level 1. None: all
+            classes that the training part holds, sorted by name.
+        keep_time: False leaves time out, for files of which only some have it.
+        keep_pressure: The same for pressure.
+    """
+
+    patterns: tuple[str, ...]
+    """Which files count."""
+
+    what: str
+    """What they are, for errors."""
+
+    citation = "the user's own files"
+
+    def __init__(
+        self,
+        root: str | Path,
+        train: str = "train",
+        test: str = "test",
+        classes: Classes = None,
+        keep_time: bool = True,
+        keep_pressure: bool = True,
+    ) -> None:
+        super().__init__(root, classes)
+        self.folders = dict(zip(PARTS, (train, test), strict=True))
+        self.keep_time, self.keep_pressure = keep_time, keep_pressure
+
+    def discover_classes(self) -> Iterator[str]:
+        """Return the classes of the training part."""
+        for path in self.files("train"):
+            yield from self.read_labels(path)
+
+    def files(self, part: str) -> list[Path]:
+        """Return the files of ``part``."""
+        folder = self.root / self.folders[part]
+        if not folder.exists():
+            raise DataError(
+                f"{folder} is missing: {part}={self.folders[part]!r} names the folder or file of "
+                f"the {part} part in {self.root}; '.' is all of it"
+            )
+        return find_files(folder, self.patterns, self.what)
+
+    @abstractmethod
+    def read_labels(self, path: Path) -> Iterator[str]:
+        """Yield the names of the classes that a file holds."""
