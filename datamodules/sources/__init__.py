@@ -11,6 +11,7 @@ from spcnn_lightning.datamodules.sources.omniglot import Omniglot
 from spcnn_lightning.datamodules.sources.pendigits import Pendigits
 from spcnn_lightning.datamodules.sources.pendigits8 import PenDigits8
 from spcnn_lightning.datamodules.sources.quickdraw import QuickDraw
+from spcnn_lightning.datamodules.sources.shards import Shards
 from spcnn_lightning.datamodules.sources.tegaki import Tegaki
 from spcnn_lightning.datamodules.sources.tomoe import Tomoe
 
@@ -25,6 +26,7 @@ __all__ = [
     "PenDigits8",
     "Pendigits",
     "QuickDraw",
+    "Shards",
     "StrokeSource",
     "Tegaki",
     "Tomoe",

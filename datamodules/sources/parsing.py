@@ -52,6 +52,9 @@ def parse_json(text: str, where: str) -> Any:
         return json.loads(text, parse_constant=constant)
     except RecursionError as error:
         raise DataError(f"{where}: lists inside lists without end") from error
+    except json.JSONDecodeError as error:
+        message = f"{error.msg} at character {error.pos}"
+        raise DataError(f"{where}: no JSON: {message}") from error
     except ValueError as error:
         raise DataError(f"{where}: no JSON: {error}") from error
 

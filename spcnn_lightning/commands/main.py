@@ -34,6 +34,7 @@ TRAINING = {
 COMMANDS = TRAINING | {
     "configs": Command("spcnn_lightning.commands.configs", "list or copy the configs that ship"),
     "bench": Command("spcnn_lightning.commands.bench", "compare engines: time, memory, error"),
+    "data": Command("spcnn_lightning.commands.data", "prepare pen strokes, count and draw them"),
     "doctor": Command("spcnn_lightning.commands.doctor", "say what works here and what does not"),
     "export": Command("spcnn_lightning.commands.export", "write ONNX, safetensors and JSON"),
 }

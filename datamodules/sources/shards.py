@@ -1,0 +1,101 @@
+"""Shards: what ``spcnn data prepare`` wrote, memory-mapped."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.manifest import FIELDS, Manifest, Shard, shard_file
+from spcnn_lightning.datamodules.npy_files import HEADER_BYTES, file_checksum
+from spcnn_lightning.datamodules.sources.base import StrokeSource
+from spcnn_lightning.datamodules.strokes import StrokeSet
+
+
+class Shards(StrokeSource):
+    """A folder of prepared strokes: a data set of any size, without reading it into memory.
+
+    Args:
+        root: The folder.
+        verify: Compare all checksums when a part is opened, which reads it once. False: look at
+            sizes only, for sets of many gigabytes that were verified before.
+    """
+
+    def __init__(self, root: str | Path, verify: bool = True) -> None:
+        self.root, self.verify = Path(root), verify
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the folder holds."""
+        return Manifest.load(self.root)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """A name for each class."""
+        return self.manifest.class_names
+
+    @property
+    def citation(self) -> str:  # type: ignore[override]
+        """Authors, year, licence."""
+        return self.manifest.citation
+
+    @property
+    def licence_text(self) -> str:  # type: ignore[override]
+        """The licence in full, if it must travel with the data."""
+        return self.manifest.licence_text
+
+    def check(self) -> None:
+        """Raise `DataError` if a file is missing or has another size than it should."""
+        for part, shard in self.manifest.parts.items():
+            for name in shard.sha256:
+                self._check_size(part, name, shard)
+
+    def train(self) -> StrokeSet:
+        """Return the training part, memory-mapped."""
+        return self._open("train")
+
+    def test(self) -> StrokeSet:
+        """Return the test part, memory-mapped."""
+        return self._open("test")
+
+    def _open(self, part: str) -> StrokeSet:
+        shard = self.manifest.parts.get(part)
+        if shard is None:
+            raise DataError(
+                f"{self.root} holds no {part} part, only {', '.join(self.manifest.parts)}: "
+                "prepare it with --parts train test"
+            )
+        arrays = {name: self._map(part, name, shard) for name in shard.sha256}
+        strokes = StrokeSet(**arrays, validate=False)
+        if strokes.labels.max() >= self.num_classes:
+            raise DataError(
+                f"{self.root}: label {strokes.labels.max()} of {self.num_classes} classes in "
+                "manifest.json: it was changed, prepare the data again"
+            )
+        return strokes
+
+    def _map(self, part: str, name: str, shard: Shard) -> Any:
+        path = self._check_size(part, name, shard)
+        if self.verify and (found := file_checksum(path)) != shard.sha256[name]:
+            raise DataError(
+                f"{path}: SHA-256 is {found[:16]}..., expected {shard.sha256[name][:16]}...: the "
+                "file was changed; prepare the data again"
+            )
+        field = FIELDS[name]
+        # The header says the same as the manifest, and the checksum covers it.
+        return np.memmap(path, field.dtype, "r", HEADER_BYTES, shard.shape(name))
+
+    def _check_size(self, part: str, name: str, shard: Shard) -> Path:
+        path, field = shard_file(self.root, part, name), FIELDS[name]
+        expected = HEADER_BYTES + math.prod(shard.shape(name)) * field.dtype.itemsize
+        found = path.stat().st_size if path.is_file() else None
+        if found != expected:
+            raise DataError(
+                f"{path}: {'missing' if found is None else f'{found} bytes'}, expected {expected} "
+                "bytes: copy the folder again, or prepare the data again"
+            )
+        return path

@@ -1,0 +1,118 @@
+"""``spcnn data``: prepare pen strokes once for fast reading, describe them, draw them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from spcnn_lightning.datamodules.sources import StrokeSource
+
+DESCRIPTIONS = {
+    "prepare": "Convert a source into a folder of shards, which the source Shards reads from disk "
+    "without loading them. Broken off, it goes on when it is started again.",
+    "info": "Count the characters, strokes and points of a source or a folder of shards.",
+    "show": "Draw characters of a source or a folder of shards into a PNG file.",
+}
+HELP = """usage: {prog} {word} prepare --source CLASS --root FOLDER --out FOLDER [options]
+       {prog} {word} info FOLDER | --source CLASS --root FOLDER
+       {prog} {word} show FOLDER | --source CLASS --root FOLDER [--out FILE]
+
+{descriptions}
+
+CLASS is a source of this project or your own class, as in a config: QuickDraw, my_file.MySource.
+Its arguments are given as --source.NAME VALUE; --root FOLDER is short for --source.root FOLDER.
+A FOLDER alone is one that `{prog} {word} prepare` has written.
+{prog} {word} prepare --help shows the options; --source.help CLASS those of a source."""
+
+
+def main(word: str, arguments: list[str], prog: str) -> int:
+    """Run ``spcnn data prepare``, ``info`` or ``show``."""
+    action, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if action not in DESCRIPTIONS:
+        descriptions = "\n".join(f"  {name:8} {text}" for name, text in DESCRIPTIONS.items())
+        text = HELP.format(prog=prog, word=word, descriptions=descriptions)
+        if action in ("-h", "--help"):
+            print(text)
+            return 0
+        problem = f"unknown action {action!r}" if action else "no action given"
+        print(f"{text}\n\n{prog} {word}: {problem}", file=sys.stderr)
+        return 2
+    # So that a class in a file beside the place where the command runs can be named.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    parser = _parser(action, f"{prog} {word} {action}")
+    config = parser.parse_args(_with_source(rest, shards=action != "prepare"))
+    described = config.source.as_dict()
+    source = _build(described["class_path"], described.get("init_args", {}))
+    if action == "prepare":
+        from spcnn_lightning.commands.data_prepare import prepare_with_progress
+
+        plain = json.loads(json.dumps(described, default=str))
+        prepare_with_progress(source, plain, config.out, config.parts, config.skip_damaged)
+    elif action == "info":
+        from spcnn_lightning.commands.data_info import print_info
+
+        print_info(source, config.parts)
+    else:
+        from spcnn_lightning.commands.data_show import show
+
+        show(source, config.part, config.samples, config.out, config.seed)
+    return 0
+
+
+def _parser(action: str, prog: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    import spcnn_lightning.datamodules  # noqa: F401  # its classes go by their short names
+    from spcnn_lightning.datamodules.sources import StrokeSource
+
+    parser = ArgumentParser(prog=prog, description=DESCRIPTIONS[action], allow_abbrev=False)
+    parser.add_subclass_arguments(StrokeSource, "source", required=True)
+    if action in ("prepare", "info"):
+        parser.add_argument(
+            "--parts", nargs="+", choices=["train", "test"], default=["train", "test"]
+        )
+    if action == "prepare":
+        parser.add_argument("--out", type=Path, required=True, help="folder to write")
+        parser.add_argument(
+            "--skip-damaged",
+            action="store_true",
+            help="leave damaged records out and list them, instead of stopping",
+        )
+    if action == "show":
+        parser.add_argument("--part", choices=["train", "test"], default="train")
+        parser.add_argument("--samples", type=int, default=48, help="how many (default 48)")
+        parser.add_argument("--out", type=Path, default=Path("samples.png"), help="PNG file")
+        parser.add_argument("--seed", type=int, default=0, help="decides which")
+    return parser
+
+
+def _build(class_path: str, arguments: dict[str, Any]) -> StrokeSource:
+    from spcnn_lightning.core.errors import DataError
+
+    module, _, name = class_path.rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    try:
+        source: StrokeSource = kind(**arguments)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
+    return source
+
+
+def _with_source(arguments: list[str], shards: bool) -> list[str]:
+    """Spell out the short forms: ``FOLDER`` alone and ``--root FOLDER``."""
+    if shards and arguments and not arguments[0].startswith("-"):
+        arguments = ["--source=Shards", f"--source.root={arguments[0]}", *arguments[1:]]
+    return [
+        f"--source.root{argument.removeprefix('--root')}"
+        if argument == "--root" or argument.startswith("--root=")
+        else argument
+        for argument in arguments
+    ]

@@ -1,0 +1,66 @@
+"""Counting what a source holds, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.sources import Shards, StrokeSource
+from spcnn_lightning.datamodules.sources.base import refuse
+
+SHOWN_NAMES = 12
+
+
+def print_info(source: StrokeSource, parts: Sequence[str]) -> None:
+    """Print what a source is and, for each part, what it holds.
+
+    Raises:
+        DataError: If data are missing or damaged.
+    """
+    names = source.class_names
+    dots = ", ..." if len(names) > SHOWN_NAMES else ""
+    print(f"{type(source).__name__}: {source.citation}")
+    if source.licence_text:
+        print(f"licence: {source.licence_text.strip().splitlines()[0]} ...")
+    print(f"{len(names):,} classes: {', '.join(names[:SHOWN_NAMES])}{dots}")
+    for part in parts:
+        if isinstance(source, Shards) and part not in source.manifest.parts:
+            print(f"{part}: none")
+            continue
+        print(f"{part}: {describe_part(source, part)}")
+    if isinstance(source, Shards) and source.manifest.num_left_out:
+        print(f"left out as damaged: {source.manifest.num_left_out:,} records")
+        for message in source.manifest.left_out:
+            print(f"  {message}")
+
+
+def describe_part(source: StrokeSource, part: str) -> str:
+    """Return the counts of a part in words.
+
+    Raises:
+        DataError: If it holds nothing.
+    """
+    per_class = np.zeros(source.num_classes, np.int64)
+    strokes = points = 0
+    writers: set[int] = set()
+    recorded: set[str] = set()
+    for piece in source.pieces(part):
+        for some in piece.read(refuse):
+            per_class += np.bincount(some.labels, minlength=len(per_class))
+            strokes += len(some.point_offsets) - 1
+            points += len(some.points)
+            if some.writers is not None:
+                writers.update(np.unique(some.writers).tolist())
+            recorded |= {name for name in ("time", "pressure") if getattr(some, name) is not None}
+    characters = int(per_class.sum())
+    if not characters:
+        raise DataError(f"the {part} part holds no character")
+    used = per_class[per_class > 0]
+    return (
+        f"{characters:,} characters of {len(used):,} classes ({used.min():,} to {used.max():,} "
+        f"each), {strokes / characters:.2f} strokes and {points / characters:.1f} points a "
+        f"character, {f'{len(writers):,} writers' if writers else 'writers not known'}"
+        f"{''.join(f', {name}' for name in sorted(recorded))}"
+    )
