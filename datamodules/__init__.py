@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spcnn_lightning.datamodules.characters import Characters, Subset
 from spcnn_lightning.datamodules.dataset import (
     HandwritingDataset,
     PreparedBatch,
@@ -47,6 +48,7 @@ from spcnn_lightning.datamodules.sources import (
     PenDigits8,
     QuickDraw,
     Shards,
+    SimulatedHanzi,
     StrokeSource,
     Tegaki,
     Tomoe,
@@ -64,6 +66,7 @@ __all__ = [
     "Bitmap",
     "CanvasJson",
     "CasiaOLHWDB",
+    "Characters",
     "Curvature",
     "Elastic",
     "Encoder",
@@ -88,6 +91,7 @@ __all__ = [
     "Rasteriser",
     "Shards",
     "Signature",
+    "SimulatedHanzi",
     "SpaceTime",
     "Speed",
     "SpeedWarp",
@@ -95,6 +99,7 @@ __all__ = [
     "StrokeSet",
     "StrokeSource",
     "Strokes",
+    "Subset",
     "Tegaki",
     "Tomoe",
     "UndirectedOctogram",

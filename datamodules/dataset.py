@@ -14,10 +14,10 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.collate import collate
 from spcnn_lightning.core.sparse_batch import SparseBatch
+from spcnn_lightning.datamodules.characters import Characters
 from spcnn_lightning.datamodules.randomness import SampleRandom
 from spcnn_lightning.datamodules.raster import RasterBatch, Rasteriser
 from spcnn_lightning.datamodules.samplers import Key
-from spcnn_lightning.datamodules.strokes import StrokeSet
 
 CALIBRATION_SAMPLES = 10_000
 """Most training samples that the normalising constants are taken from, as in the paper's code."""
@@ -57,7 +57,7 @@ class HandwritingDataset(Dataset[tuple[SparseBatch, int]]):
 
     def __init__(
         self,
-        strokes: StrokeSet,
+        strokes: Characters,
         rasteriser: Rasteriser,
         feature_scale: Tensor | None = None,
         seed: int = 0,
@@ -105,7 +105,7 @@ class HandwritingDataset(Dataset[tuple[SparseBatch, int]]):
 
 
 def largest_features(
-    strokes: StrokeSet, rasteriser: Rasteriser, limit: int = CALIBRATION_SAMPLES
+    strokes: Characters, rasteriser: Rasteriser, limit: int = CALIBRATION_SAMPLES
 ) -> Tensor:
     """Return the largest absolute value of each feature: the normalising constants.
 

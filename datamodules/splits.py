@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spcnn_lightning.datamodules.characters import Characters
 from spcnn_lightning.datamodules.randomness import seeded_order
-from spcnn_lightning.datamodules.strokes import StrokeSet
 
 Integers = NDArray[np.int64]
 
@@ -14,7 +14,7 @@ _SPLIT_STREAM = 0x73706C6974  # keeps splits independent of orders and augmentat
 
 
 def split_validation(
-    strokes: StrokeSet,
+    strokes: Characters,
     fraction: float = 0.1,
     writers: list[int] | None = None,
     seed: int = 0,
@@ -55,7 +55,7 @@ def split_validation(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _by_named_writers(strokes: StrokeSet, writers: list[int]) -> NDArray[np.bool_]:
+def _by_named_writers(strokes: Characters, writers: list[int]) -> NDArray[np.bool_]:
     if strokes.writers is None:
         raise ValueError(
             f"validation_writers is {writers}, but these data do not say who wrote what: use "

@@ -12,6 +12,7 @@ from spcnn_lightning.datamodules.sources.pendigits import Pendigits
 from spcnn_lightning.datamodules.sources.pendigits8 import PenDigits8
 from spcnn_lightning.datamodules.sources.quickdraw import QuickDraw
 from spcnn_lightning.datamodules.sources.shards import Shards
+from spcnn_lightning.datamodules.sources.simulated_hanzi import SimulatedHanzi
 from spcnn_lightning.datamodules.sources.tegaki import Tegaki
 from spcnn_lightning.datamodules.sources.tomoe import Tomoe
 
@@ -27,6 +28,7 @@ __all__ = [
     "Pendigits",
     "QuickDraw",
     "Shards",
+    "SimulatedHanzi",
     "StrokeSource",
     "Tegaki",
     "Tomoe",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.characters import Characters
 from spcnn_lightning.datamodules.strokes import StrokeSet
 
 PARTS = ("train", "test")
@@ -77,6 +78,10 @@ class StrokeSource(ABC):
     @abstractmethod
     def test(self) -> StrokeSet:
         """Return the official test part."""
+
+    def characters(self, part: str) -> Characters:
+        """Return ``part``, "train" or "test", as a sequence, which need not be in memory."""
+        return self.train() if part == "train" else self.test()
 
     def pieces(self, part: str) -> Sequence[Piece]:
         """Return what makes up ``part``, "train" or "test", for reading it in bounded memory.

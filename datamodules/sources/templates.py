@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ def read_templates(path: Path) -> Templates:
         DataError: If the file cannot be read, or the arrays do not fit together.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             codes, width = arrays["chars"], float(arrays["canvas"][0])
             strokes = StrokeSet(
                 arrays["xy"][:, [1, 0]].astype(np.float32),
@@ -55,7 +56,6 @@ def read_templates(path: Path) -> Templates:
         OverflowError,
         NotImplementedError,
         zipfile.BadZipFile,
+        zlib.error,
     ) as error:
-        raise DataError(
-            f"{path}: cannot read the templates ({error}): get the file again"
-        ) from error
+        raise DataError(f"{path}: holds no templates ({error}): get the file again") from error
