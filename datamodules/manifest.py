@@ -113,13 +113,17 @@ class Manifest:
                 "has finished"
             ) from error
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}: damaged ({error!r}): prepare the data again") from error
+            raise DataError(
+                f"{path}: damaged ({str(error)[:200]}): prepare the data again"
+            ) from error
         if found != (FORMAT, VERSION):
             raise DataError(f"{path}: {found}, expected {(FORMAT, VERSION)}: prepare again")
         try:
             return _from_json(record)
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: damaged ({error!r}): prepare the data again") from error
+            raise DataError(
+                f"{path}: damaged ({str(error)[:200]}): prepare the data again"
+            ) from error
 
 
 def shard_file(folder: Path, part: str, name: str) -> Path:

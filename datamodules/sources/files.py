@@ -24,6 +24,8 @@ LONGEST_LINE = 1 << 24
 LARGEST_FILE = 1 << 28
 """Most bytes of a file that is read whole; a larger one is not what it should be."""
 
+_BLOCK = 1 << 20
+
 
 class FileSource(StrokeSource):
     """A data set in files: a subclass names the files of a part and reads one of them.
@@ -137,14 +139,17 @@ def read_file_bytes(path: Path, limit: int = LARGEST_FILE) -> bytes:
     Raises:
         DataError: If it cannot be read, or is longer than ``limit`` bytes.
     """
+    data = bytearray()
     try:
         with open_file(path) as file:
-            data = file.read(limit + 1)
+            # Block by block: a file object makes room for all that it is asked for.
+            while len(data) <= limit and (block := file.read(_BLOCK)):
+                data += block
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}; get the file again") from error
     if len(data) > limit:
         raise DataError(f"{path}: longer than {limit} bytes: not a file of this format")
-    return data
+    return bytes(data)
 
 
 def read_lines(path: Path, on_damage: OnDamage) -> Iterator[Line]:

@@ -58,4 +58,6 @@ def read_templates(path: Path) -> Templates:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise DataError(f"{path}: holds no templates ({error}): get the file again") from error
+        raise DataError(
+            f"{path}: holds no templates ({str(error)[:200]}): get the file again"
+        ) from error
