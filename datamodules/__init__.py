@@ -50,6 +50,7 @@ from spcnn_lightning.datamodules.sources import (
     Shards,
     SimulatedHanzi,
     StrokeSource,
+    StrokeTemplates,
     Tegaki,
     Tomoe,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "StrokeDropping",
     "StrokeSet",
     "StrokeSource",
+    "StrokeTemplates",
     "Strokes",
     "Subset",
     "Tegaki",

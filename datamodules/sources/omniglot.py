@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +71,16 @@ class Omniglot(FileSource):
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the one drawing of a file."""
         label = self.table.number(_class_of(path), str(path))
-        alphabets = sorted({name.split("/")[0] for name in self.class_names})
-        writer = DRAWERS * alphabets.index(path.parent.parent.name) + _drawer(path)
+        writer = DRAWERS * self._alphabets.index(path.parent.parent.name) + _drawer(path)
         assert label is not None
         try:
             yield read_drawing(path, label, writer)
         except DataError as error:
             on_damage(error)
+
+    @cached_property
+    def _alphabets(self) -> list[str]:
+        return sorted({name.split("/")[0] for name in self.class_names})
 
     def _all_files(self) -> list[Path]:
         return find_files(self.root, ("*/character*/*.txt",), "Omniglot's alphabets")

@@ -18,7 +18,7 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -73,15 +73,17 @@ class SimulatedWriters:
     def write(self, samples: Samples) -> StrokeSet:
         """Return the samples, in their order."""
         plain = self.templates.select(samples.labels)
+        if not len(plain):
+            return replace(plain, writers=samples.writers.astype(np.int32))
         strokes = np.repeat(np.arange(len(plain)), np.diff(plain.stroke_offsets))
-        lengths = np.diff(plain.point_offsets)
         number = np.arange(len(strokes)) - plain.stroke_offsets[strokes]
-        points = plain.points.astype(np.float64)
-        points = self._vary_strokes(points, plain.point_offsets, samples, strokes, number)
-        character = np.repeat(strokes, lengths)
+        ids = (*(values[strokes] for values in _ids(samples)), 1 + number)
+        character = np.repeat(strokes, np.diff(plain.point_offsets))
+        points = self._vary_strokes(plain.points.astype(np.float64), plain.point_offsets, ids)
         points = self._warp(points, samples, character)
         points = self._transform(points, samples.writers, character)
-        joined = self._choose_joins(points, plain.point_offsets, samples, strokes, number)
+        inclination = self.inclination_to_join(samples.writers)[strokes]
+        joined = self._choose_joins(points, plain.point_offsets, inclination, ids)
         points, point_offsets, kept = _join(points, plain.point_offsets, joined)
         points = self._round(points, point_offsets, samples.writers[strokes[kept]])
         return StrokeSet(
@@ -94,27 +96,20 @@ class SimulatedWriters:
         )
 
     def _vary_strokes(
-        self,
-        points: Doubles,
-        offsets: Integers,
-        samples: Samples,
-        strokes: Integers,
-        number: Integers,
+        self, points: Doubles, offsets: Integers, ids: tuple[Integers, ...]
     ) -> Doubles:
         """Scale each stroke about its middle, bend it across its chord and move it."""
-        normal = partial(self._normal, *_ids(samples, strokes), 1 + number)
+        normal = partial(self._normal, *ids)
         first, last = offsets[:-1], offsets[1:] - 1
         lengths = np.diff(offsets)
+        stroke = np.repeat(np.arange(len(lengths)), lengths)
         chord = points[last] - points[first]
         across = np.stack([-chord[:, 1], chord[:, 0]], axis=1)
         middle = np.add.reduceat(points, first) / lengths[:, None]
-        place = (np.arange(len(points)) - np.repeat(first, lengths)) / np.repeat(
-            np.maximum(lengths - 1, 1), lengths
-        )
+        place = (np.arange(len(points)) - first[stroke]) / np.maximum(lengths - 1, 1)[stroke]
         scale = np.exp(self.deformation * STROKE_LOG_SCALE * normal(0))
         bend = self.deformation * BOW * normal(1)[:, None] * across
         offset = self.deformation * STROKE_OFFSET * np.stack([normal(2), normal(3)], axis=1)
-        stroke = np.repeat(np.arange(len(lengths)), lengths)
         moved = (points - middle[stroke]) * scale[stroke, None] + (middle + offset)[stroke]
         return np.asarray(moved + bend[stroke] * (4 * place * (1 - place))[:, None])
 
@@ -149,18 +144,16 @@ class SimulatedWriters:
         self,
         points: Doubles,
         offsets: Integers,
-        samples: Samples,
-        strokes: Integers,
-        number: Integers,
+        inclination: Doubles,
+        ids: tuple[Integers, ...],
     ) -> NDArray[np.bool_]:
         """Return for each stroke whether the pen stays down until the next."""
-        ends, starts = points[offsets[1:-1] - 1], points[offsets[1:-1]]
-        gaps = np.append(np.sqrt(((ends - starts) ** 2).sum(axis=1)), np.inf)
-        inclination = self.inclination_to_join(samples.writers)[strokes]
-        chance = JOIN_FACTOR * inclination * np.exp(-gaps / JOIN_LENGTH)
-        followed = np.append(strokes[1:] == strokes[:-1], False)
-        draw = self._uniform(*_ids(samples, strokes), 1 + number, 8)
-        return np.asarray(followed & (draw < chance))
+        gaps = points[offsets[1:-1]] - points[offsets[1:-1] - 1]
+        distance = np.append(np.sqrt((gaps**2).sum(axis=1)), np.inf)
+        chance = JOIN_FACTOR * inclination * np.exp(-distance / JOIN_LENGTH)
+        # The next stroke is the next character's where the count of strokes begins again.
+        followed = np.append(np.diff(ids[-1]) > 0, False)
+        return np.asarray(followed & (self._uniform(*ids, 8) < chance))
 
     def inclination_to_join(self, writers: Integers) -> Doubles:
         """Return the p of each writer: a Beta(2, 2 / join - 2) variable, whose mean is ``join``."""
@@ -236,7 +229,6 @@ def _join(
     return drawn, np.append(begin[offsets[:-1][kept]], len(drawn)), kept
 
 
-def _ids(samples: Samples, strokes: Integers | None = None) -> tuple[Integers, ...]:
-    """Return what a random number of a sample, or of each stroke of it, depends on."""
-    ids = (samples.writers, samples.labels + 1, samples.repetitions)
-    return ids if strokes is None else tuple(values[strokes] for values in ids)
+def _ids(samples: Samples) -> tuple[Integers, Integers, Integers]:
+    """Return what the random numbers of a sample depend on."""
+    return samples.writers, samples.labels + 1, samples.repetitions

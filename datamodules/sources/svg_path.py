@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.sources.parsing import LARGEST_COORDINATE, require_range
 
 Doubles = NDArray[np.float64]
 
@@ -45,7 +46,7 @@ def path_points(path: str, where: str) -> Doubles:
             ends = position.copy() if absolute else np.zeros(2)
             ends[kind == "v"] = numbers[0]
         else:
-            ends = np.array(numbers).reshape(-1, 2)
+            ends = numbers.reshape(-1, 2)
         ends = np.atleast_2d(ends if absolute else ends + position)
         if kind in "cs":
             first = ends[0] if kind == "c" else 2 * position - control
@@ -60,7 +61,7 @@ def path_points(path: str, where: str) -> Doubles:
     return np.concatenate(pieces)
 
 
-def _commands(path: str, where: str) -> Iterator[tuple[str, list[float]]]:
+def _commands(path: str, where: str) -> Iterator[tuple[str, Doubles]]:
     """Yield each command with its numbers; a command repeats while numbers follow."""
     tokens = _tokens(path, where)
     place = 0
@@ -74,7 +75,9 @@ def _commands(path: str, where: str) -> Iterator[tuple[str, list[float]]]:
             words = tokens[place : place + count]
             if len(words) < count or any(word.isalpha() for word in words):
                 raise DataError(f"{where}: {command!r} with {words}, expected {count} numbers")
-            yield command, [float(word) for word in words]
+            numbers = np.array(words, np.float64)
+            require_range(numbers, LARGEST_COORDINATE, "number in a path", where)
+            yield command, numbers
             place += count
             if place == len(tokens) or tokens[place].isalpha():
                 break

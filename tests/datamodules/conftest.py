@@ -10,6 +10,18 @@ from spcnn_lightning.datamodules.sources import PenDigits8
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def load_samples():
+    """Import samples.py, which lies beside this file and not on the path."""
+    path = Path(__file__).with_name("samples.py")
+    spec = importlib.util.spec_from_file_location("stroke_samples", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SAMPLE_FILES = load_samples()
+
+
 @pytest.fixture(scope="session")
 def pendigits_root():
     """Folder of the original files, which are not in the repository."""
@@ -52,14 +64,16 @@ def few_digits():
 @pytest.fixture(scope="session")
 def sample_files():
     """The module samples.py."""
-    path = Path(__file__).with_name("samples.py")
-    spec = importlib.util.spec_from_file_location("stroke_samples", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SAMPLE_FILES
 
 
 @pytest.fixture
-def read_sample(sample_files, tmp_path):
+def read_sample(tmp_path):
     """Write the valid file of a format, or other bytes in its place, and return its source."""
-    return lambda name, data=None: sample_files.SAMPLES[name].write(tmp_path, data)
+    return lambda name, data=None: SAMPLE_FILES.SAMPLES[name].write(tmp_path, data)
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test that takes ``format_name`` for every format."""
+    if "format_name" in metafunc.fixturenames:
+        metafunc.parametrize("format_name", sorted(SAMPLE_FILES.SAMPLES))

@@ -156,6 +156,7 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_indices_out_of_range_are_refused(full):
     with pytest.raises(IndexError, match="asked of a set of 901200"):
         full.select([901_200])
+    assert len(full.select([])) == 0
 
 
 def test_a_view_is_split_by_writers_and_selects_through(full):
