@@ -54,7 +54,7 @@ def read_templates(path: Path) -> Templates:
         TypeError,
         EOFError,
         OverflowError,
-        NotImplementedError,
+        RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

@@ -11,8 +11,8 @@ import numpy as np
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.strokes import StrokeSet, offsets_of
 
-_SEGMENT = re.compile(r'\.SEGMENT\s+DIGIT\s+(\d+)(?:-(\d+))?\s+\?\s+"(\d+)"')
-_COMMENT = re.compile(r"\.COMMENT\s+(\d+)\s+(\d+)\s+(\d+)")
+_SEGMENT = re.compile(r'\.SEGMENT\s+DIGIT\s+(\d+)(?:-(\d+))?\s+\?\s+"(\d+)"', re.ASCII)
+_COMMENT = re.compile(r"\.COMMENT\s+(\d+)\s+(\d+)\s+(\d+)", re.ASCII)
 LARGEST_COORDINATE = 500
 """The tablet of Pendigits is 500 by 500; more is a damaged line."""
 
@@ -99,7 +99,7 @@ class _Reader:
         if self.stroke_begin < 0:
             self._fail(line, "a directive: the pen is up")
         words = line.split()
-        if len(words) != 2 or not (words[0].isdigit() and words[1].isdigit()):
+        if len(words) != 2 or not (line.isascii() and words[0].isdigit() and words[1].isdigit()):
             self._fail(line, f"two integers from 0 to {LARGEST_COORDINATE}")
         x, y = int(words[0]), int(words[1])
         if max(x, y) > LARGEST_COORDINATE:

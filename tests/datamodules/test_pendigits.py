@@ -104,6 +104,7 @@ def test_a_text_cut_anywhere_gives_whole_characters_or_an_error():
         (" 267  333", " 267  3333", 9, "from 0 to 500"),
         (" 267  333", " 267 333 266", 9, "two integers"),
         (" 267  333", " 2_7  333", 9, "two integers"),
+        (" 267  333", " 267  33³", 9, "two integers"),
         (' ? "8"', ' ? "11"', 6, "label from 0 to 9"),
         ("1-2", "1-3", 0, "in the middle of character 1: expected|expected 1 more stroke"),
         ("1-2", "1", 20, "no stroke of the last is left"),

@@ -17,6 +17,7 @@ from spcnn_lightning.datamodules import (
     Tegaki,
     Tomoe,
 )
+from spcnn_lightning.datamodules.sources import bounded_xml, files
 
 
 def as_lists(character):
@@ -170,6 +171,7 @@ def test_quick_draw_is_split_by_its_keys(read_sample, tmp_path, sample_files):
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 0], [1])
     assert len(QuickDraw(tmp_path, only_recognised=True).train()) == 1
     assert len(QuickDraw(tmp_path, folds=7).train()) == 2, "key 7 is in the test"
+    assert len(QuickDraw(tmp_path, folds=7, test_fold=3).test()) == 1, "key 10 is"
     assert QuickDraw(tmp_path, classes=["dog"]).files("train") == [tmp_path / "full_raw_dog.ndjson"]
     with pytest.raises(ValueError, match="at least 2 folds"):
         QuickDraw(tmp_path, folds=1)
@@ -272,12 +274,50 @@ def test_damage_that_is_not_refused_leaves_the_rest(name, read_sample, sample_fi
     assert (len(part), len(errors)) == (1, 1)
 
 
+def only_damage(source):
+    errors = []
+    (piece,) = source.pieces("train")
+    assert list(piece.read(errors.append)) == []
+    (error,) = errors
+    return str(error)
+
+
+def test_a_line_without_end_is_not_read_into_memory(read_sample, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_LINE", 1_000)
+    source = read_sample("Quick Draw", b"[" * 5_000)
+    assert only_damage(source).endswith("line 1 (byte 0): longer than 1000 bytes")
+
+
+def test_an_element_without_end_is_not_read_into_memory(read_sample, monkeypatch):
+    monkeypatch.setattr(bounded_xml, "LARGEST_ELEMENT", 100_000)
+    source = read_sample("MathWriting", b"<ink>" + b"<a/>" * 100_000)
+    assert "line 1 (byte 0): <ink> is longer than 100000 bytes" in only_damage(source)
+
+
+def test_elements_in_elements_have_a_limit(read_sample):
+    source = read_sample("MathWriting", b"<ink>" + b"<a>" * 200)
+    assert "(byte 302): elements inside elements, 100 deep" in only_damage(source)
+
+
+def test_a_file_that_is_read_whole_has_a_limit(read_sample, tmp_path):
+    read_sample("CASIA", bytes(5_000))
+    with pytest.raises(DataError, match=r"1001\.pot: longer than 4000 bytes"):
+        files.read_file_bytes(tmp_path / "1001.pot", limit=4_000)
+    assert len(files.read_file_bytes(tmp_path / "1001.pot", limit=5_000)) == 5_000
+
+
+def test_hidden_files_do_not_count(read_sample, tmp_path):
+    source = read_sample("canvas")
+    for folder in ("train/__MACOSX/A", "train/A"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "._1.json").write_bytes(b"no JSON")
+    (tmp_path / "train/__MACOSX/A/2.json").write_bytes(b"no JSON")
+    assert len(source.train()) == 1
+
+
 def test_entities_are_refused(read_sample):
     bomb = b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><ink>&c;</ink>'
-    errors = []
-    (piece,) = read_sample("MathWriting", bomb).pieces("train")
-    assert list(piece.read(errors.append)) == []
-    assert "declares the entity 'b': refused" in str(errors[0])
+    assert "declares the entity 'b': refused" in only_damage(read_sample("MathWriting", bomb))
 
 
 @pytest.mark.parametrize(
