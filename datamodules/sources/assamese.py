@@ -162,7 +162,7 @@ class _Reader:
         if self.expected == PEN_DOWN:
             self.strokes.append([])
         elif self.expected == "STROKE_COUNT:":
-            self._require(where, " ".join(words), words[-1].isdecimal())
+            self._require(where, " ".join(words), words[-1].isdecimal() and len(words[-1]) < 10)
             self.announced = int(words[-1])
         self.expected = _NEXT[self.expected]
 

@@ -27,7 +27,7 @@ def read_elements(path: Path, tag: str, on_damage: OnDamage) -> Iterator[tuple[i
     """Yield each element of a name with the line on which it begins; names lose their prefixes.
 
     Elements are handed over one by one and not kept. A file that is no XML from some place on, or
-    breaks one of the limits, is damage and ends there.
+    breaks one of the limits, is damage and ends there; so is a file without such an element.
 
     Args:
         path: A plain or .gz file.
@@ -45,6 +45,8 @@ def read_elements(path: Path, tag: str, on_damage: OnDamage) -> Iterator[tuple[i
                 reader.check_size()
             reader.parser.Parse(b"", True)
             yield from reader.take()
+            if not reader.num_found:
+                raise DataError(f"{path}: no <{tag}> in it: not a file of this format")
     except DataError as error:
         on_damage(error)
     except expat.ExpatError as error:
@@ -66,6 +68,7 @@ class _Reader:
         self.builder: TreeBuilder | None = None
         self.builder_depth = self.first_line = self.first_byte = 0
         self.found: list[tuple[int, Element]] = []
+        self.num_found = 0
         self.parser = expat.ParserCreate(namespace_separator="}")
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
@@ -75,6 +78,7 @@ class _Reader:
 
     def take(self) -> list[tuple[int, Element]]:
         found, self.found = self.found, []
+        self.num_found += len(found)
         return found
 
     def check_size(self) -> None:

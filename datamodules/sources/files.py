@@ -98,8 +98,7 @@ class FileSource(StrokeSource):
         return whole
 
     def _name(self, group: list[Path]) -> str:
-        first = group[0].relative_to(self.root).as_posix() if group[0] != self.root else "."
-        return first if len(group) == 1 else f"{first} and {len(group) - 1} more"
+        return str(group[0]) if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
 
 
 class Line(NamedTuple):
@@ -155,7 +154,8 @@ def read_file_bytes(path: Path, limit: int = LARGEST_FILE) -> bytes:
 def read_lines(path: Path, on_damage: OnDamage) -> Iterator[Line]:
     """Yield the lines of a plain or .gz file in UTF-8 that are not blank.
 
-    A line that is not UTF-8 is damage; one that is too long, or a broken .gz, ends the file too.
+    A line that is not UTF-8 is damage, and so is an empty file; a line that is too long, or a
+    broken .gz, ends the file too.
     """
     offset = 0
     try:
@@ -174,6 +174,8 @@ def read_lines(path: Path, on_damage: OnDamage) -> Iterator[Line]:
                     continue
                 if text:
                     yield Line(text, where)
+        if not offset:
+            on_damage(DataError(f"{path}: an empty file, expected lines of text; get it again"))
     except (OSError, EOFError, zlib.error) as error:
         on_damage(DataError(f"{path}: cannot be read beyond byte {offset}: {error}; get it again"))
 

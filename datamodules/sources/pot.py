@@ -71,6 +71,8 @@ def parse_pot(data: bytes, name: str, on_damage: OnDamage) -> PotRecords:
 def _record_starts(data: bytes, name: str, on_damage: OnDamage) -> NDArray[np.int64]:
     """Return where records begin, in units of 4 bytes, and the end of the last."""
     starts, place = [0], 0
+    if not data:
+        on_damage(DataError(f"{name}: an empty file, expected records; get it again"))
     while place < len(data):
         size = int.from_bytes(data[place : place + 2], "little")
         if size < SMALLEST or size % 4 or place + size > len(data):

@@ -58,7 +58,7 @@ def _read_drawing(file: BinaryIO, path: Path) -> BinaryDrawing | None:
     begin = file.tell()
     where = f"{path}: byte {begin}"
     head = file.read(_HEADER.size)
-    if not head:
+    if not head and begin:
         return None
     if len(head) < _HEADER.size:
         raise DataError(f"{where}: {len(head)} bytes left, expected a header of {_HEADER.size}")

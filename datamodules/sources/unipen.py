@@ -11,8 +11,9 @@ import numpy as np
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.strokes import StrokeSet, offsets_of
 
-_SEGMENT = re.compile(r'\.SEGMENT\s+DIGIT\s+(\d+)(?:-(\d+))?\s+\?\s+"(\d+)"', re.ASCII)
-_COMMENT = re.compile(r"\.COMMENT\s+(\d+)\s+(\d+)\s+(\d+)", re.ASCII)
+_SEGMENT = re.compile(r'\.SEGMENT\s+DIGIT\s+(\d{1,9})(?:-(\d{1,9}))?\s+\?\s+"(\d{1,9})"', re.ASCII)
+_POINT = re.compile(r"(\d{1,9})\s+(\d{1,9})", re.ASCII)
+_COMMENT = re.compile(r"\.COMMENT\s+(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})", re.ASCII)
 LARGEST_COORDINATE = 500
 """The tablet of Pendigits is 500 by 500; more is a damaged line."""
 
@@ -98,10 +99,9 @@ class _Reader:
     def _point(self, line: str) -> None:
         if self.stroke_begin < 0:
             self._fail(line, "a directive: the pen is up")
-        words = line.split()
-        if len(words) != 2 or not (line.isascii() and words[0].isdigit() and words[1].isdigit()):
+        if not (match := _POINT.fullmatch(line)):
             self._fail(line, f"two integers from 0 to {LARGEST_COORDINATE}")
-        x, y = int(words[0]), int(words[1])
+        x, y = int(match[1]), int(match[2])
         if max(x, y) > LARGEST_COORDINATE:
             self._fail(line, f"two integers from 0 to {LARGEST_COORDINATE}")
         self.points.append((x, y))

@@ -37,7 +37,7 @@ TOKENS = (
     *(
         b"-1",
         b"1e999",
-        b"9" * 400,
+        b"9" * 5_000,
         b"NaN",
         b"Infinity",
         b"null",

@@ -105,6 +105,8 @@ def test_a_text_cut_anywhere_gives_whole_characters_or_an_error():
         (" 267  333", " 267 333 266", 9, "two integers"),
         (" 267  333", " 2_7  333", 9, "two integers"),
         (" 267  333", " 267  33³", 9, "two integers"),
+        (" 267  333", " 267  " + "3" * 5_000, 9, "two integers"),
+        ("8 12", "8 " + "1" * 20, 7, "expected .COMMENT 8 <writer> <serial>"),
         (' ? "8"', ' ? "11"', 6, "label from 0 to 9"),
         ("1-2", "1-3", 0, "in the middle of character 1: expected|expected 1 more stroke"),
         ("1-2", "1", 20, "no stroke of the last is left"),

@@ -226,7 +226,9 @@ def test_medians_grow_downwards_in_both_forms(read_sample, tmp_path):
         ("KanjiVG", b"M10,20c8,0", b"M10,20c8", "expected 6 numbers"),
         ("KanjiVG", b"M10,20c", b"M10,20\xc3\xa9c", "expected a number"),
         ("KanjiVG", b"M10,20c", b"c", "expected one M, at the beginning"),
+        ("KanjiVG", b"<svg", b"<svh", "mismatched tag"),
         ("Assamese", b"COUNT: 2", b"COUNT: 3", "after 2 strokes, expected 3 and END_CHARACTER"),
+        ("Assamese", b"COUNT: 2", b"COUNT: " + b"2" * 5_000, "line 2: 'STROKE_COUNT: 222"),
         ("Assamese", b"1210 850 1 1", b"1210 850 1", "line 6: '1210 850 1', expected four numbers"),
         ("Assamese", b"PEN_UP 0 0\n", b"", "line 7: 'PEN_DOWN', expected a number"),
         ("Assamese", b"END_", b"", "line 11: 'CHARACTER: KA', expected PEN_DOWN"),
@@ -282,6 +284,16 @@ def only_damage(source):
     return str(error)
 
 
+def test_an_empty_file_is_damage(format_name, read_sample, sample_files):
+    """Not a file of no characters: that would be silent loss."""
+    source = read_sample(format_name)
+    assert source.class_names
+    read_sample(format_name, b"")
+    errors = []
+    assert [*source.read_file(source.files("train")[0], "train", errors.append)] == []
+    assert sample_files.SAMPLES[format_name].path in str(errors[0])
+
+
 def test_a_line_without_end_is_not_read_into_memory(read_sample, monkeypatch):
     monkeypatch.setattr(files, "LONGEST_LINE", 1_000)
     source = read_sample("Quick Draw", b"[" * 5_000)
@@ -328,3 +340,9 @@ def test_entities_are_refused(read_sample):
 def test_a_folder_without_files_is_named(source, tmp_path):
     with pytest.raises(DataError, match=str(tmp_path)):
         source(tmp_path).check()
+
+
+def test_xml_of_something_else_is_damage(read_sample):
+    source = read_sample("Tegaki")
+    assert source.class_names == ("一",)
+    assert "no <character> in it" in only_damage(read_sample("Tegaki", b"<set></set>"))
