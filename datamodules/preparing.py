@@ -148,6 +148,8 @@ def _write_part(
     def on_damage(error: DataError) -> None:
         if not skip_damaged:
             raise error
+        if str(error) in journal.left_out:  # a file that holds both parts is read for each
+            return
         journal.num_left_out += 1
         if len(journal.left_out) < MOST_MESSAGES:
             journal.left_out.append(str(error))

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from spcnn_lightning.core.errors import DataError
-from spcnn_lightning.datamodules import CanvasJson, PenDigits8, Shards, Strokes, StrokeSet
+from spcnn_lightning.datamodules import (
+    CanvasJson,
+    PenDigits8,
+    QuickDraw,
+    Shards,
+    Strokes,
+    StrokeSet,
+)
 from spcnn_lightning.datamodules.joining import concatenate, empty_set
 from spcnn_lightning.datamodules.manifest import FIELDS
 from spcnn_lightning.datamodules.preparing import prepare
@@ -145,6 +152,15 @@ def test_damage_is_left_out_and_listed_if_asked(tmp_path):
         ("test", 1, 2, 4),
         ("test", 2, 2, 8),
     ]
+
+
+def test_what_is_left_out_of_a_file_of_both_parts_is_listed_once(tmp_path, sample_files):
+    lines = [sample_files.quickdraw_line(n, "cat", [[[n], [2]]]) for n in range(10)]
+    (tmp_path / "cat.ndjson").write_text("".join([*lines, "no JSON"]))
+    prepare(QuickDraw(tmp_path), tmp_path / "out", DESCRIPTION, skip_damaged=True)
+    shards = Shards(tmp_path / "out")
+    assert (len(shards.train()), len(shards.test())) == (8, 2)
+    assert shards.manifest.num_left_out == 1
 
 
 def test_fields_that_only_some_pieces_have_are_refused(tmp_path):
