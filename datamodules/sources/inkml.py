@@ -109,6 +109,11 @@ class InkML(UserFiles):
             if group.find(".//traceGroup") is None and label:
                 place = f"{where}: traceGroup {number}"
                 found.append(_Labelled(label, _traces_of(group, by_id, place), place))
+        if not found:
+            raise DataError(
+                f"{where}: no innermost traceGroup with an annotation "
+                f"{' or '.join(LABEL_ANNOTATIONS)}: unit='file' takes the label of the file"
+            )
         return found
 
     def _character(self, item: _Labelled, label: int, writer: int, formats: _Formats) -> Strokes:

@@ -346,3 +346,11 @@ def test_xml_of_something_else_is_damage(read_sample):
     source = read_sample("Tegaki")
     assert source.class_names == ("一",)
     assert "no <character> in it" in only_damage(read_sample("Tegaki", b"<set></set>"))
+
+
+def test_ink_without_labelled_groups_is_damage(read_sample, sample_files):
+    source = read_sample("CROHME")
+    assert source.class_names == ("=", "x")
+    text = sample_files.CROHME.replace('"truth"', '"other"').encode()
+    message = only_damage(InkML(read_sample("CROHME", text).root, unit="group", classes=["x"]))
+    assert "no innermost traceGroup with an annotation truth or label: unit='file'" in message
