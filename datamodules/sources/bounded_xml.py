@@ -17,6 +17,7 @@ from xml.parsers import expat
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources.base import OnDamage
 from spcnn_lightning.datamodules.sources.files import open_file
+from spcnn_lightning.datamodules.sources.parsing import shortened
 
 LARGEST_ELEMENT = 1 << 23
 DEEPEST = 100
@@ -115,7 +116,9 @@ class _Reader:
             self.builder.data(text)
 
     def _entity(self, name: str, *_: object) -> NoReturn:
-        raise DataError(f"{self._where()}: declares the entity {name!r}: refused, remove it")
+        raise DataError(
+            f"{self._where()}: declares the entity {shortened(name)}: refused, remove it"
+        )
 
     def _where(self) -> str:
         line, byte = self.parser.CurrentLineNumber, self.parser.CurrentByteIndex

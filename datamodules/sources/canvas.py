@@ -69,7 +69,9 @@ class CanvasJson(UserFiles):
         strokes = [stroke for stroke in strokes if len(stroke)]
         widths = {stroke.shape[1] if stroke.ndim == 2 else 0 for stroke in strokes}
         if len(widths) > 1 or not widths <= {2, 3, 4}:
-            raise DataError(f"{where}: points of {sorted(widths)} numbers, expected {STROKE}")
+            raise DataError(
+                f"{where}: points of {shortened(sorted(widths))} numbers, expected {STROKE}"
+            )
         numbers = max(widths, default=0)
         return build_character(
             [stroke[:, [1, 0]] for stroke in strokes],

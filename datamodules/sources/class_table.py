@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.sources.parsing import shortened
 
 Classes = list[str] | int | None
 """Which characters a source gives: these, the first n of GB2312 level 1, or all that it has."""
@@ -54,8 +55,8 @@ class ClassTable:
         found = self._numbers.get(name)
         if found is None and not self.chosen:
             raise DataError(
-                f"{where}: class {name!r} is not among the {len(self.names)} classes of the "
-                "training part: give classes=[...] to choose what to read"
+                f"{where}: class {shortened(name)} is not among the {len(self.names)} classes of "
+                "the training part: give classes=[...] to choose what to read"
             )
         return found
 

@@ -23,7 +23,12 @@ from spcnn_lightning.datamodules.sources.base import OnDamage
 from spcnn_lightning.datamodules.sources.bounded_xml import read_elements
 from spcnn_lightning.datamodules.sources.class_table import Classes
 from spcnn_lightning.datamodules.sources.inkml_traces import TraceFormat, trace_values
-from spcnn_lightning.datamodules.sources.parsing import Doubles, build_character, writer_number
+from spcnn_lightning.datamodules.sources.parsing import (
+    Doubles,
+    build_character,
+    shortened,
+    writer_number,
+)
 from spcnn_lightning.datamodules.sources.user_files import UserFiles
 from spcnn_lightning.datamodules.strokes import Strokes
 
@@ -170,6 +175,6 @@ def _traces_of(group: Element, by_id: dict[str, Element], where: str) -> list[El
     for view in group.iter("traceView"):
         name = view.get("traceDataRef", "").removeprefix("#")
         if name not in by_id:
-            raise DataError(f"{where}: refers to trace {name!r}, which is not in the file")
+            raise DataError(f"{where}: refers to trace {shortened(name)}, which is not in the file")
         traces.append(by_id[name])
     return traces

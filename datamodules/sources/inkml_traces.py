@@ -47,11 +47,13 @@ class TraceFormat(NamedTuple):
         channels = [c for c in element.iter("channel") if c not in optional]
         names = tuple(channel.get("name", "") for channel in channels)
         if not {"X", "Y"} <= set(names):
-            raise DataError(f"{where}: a traceFormat of the channels {names}, expected X and Y")
+            raise DataError(
+                f"{where}: a traceFormat of the channels {shortened(names)}, expected X and Y"
+            )
         units = [c.get("units") or "ms" for c in channels if c.get("name") == "T"] or ["ms"]
         if units[0] not in MILLISECONDS:
             raise DataError(
-                f"{where}: time in {units[0]!r}, expected one of {', '.join(MILLISECONDS)}"
+                f"{where}: time in {shortened(units[0])}, expected one of {', '.join(MILLISECONDS)}"
             )
         others = tuple(channel.get("name", "") for channel in optional)
         return TraceFormat(names, others, MILLISECONDS[units[0]])

@@ -24,6 +24,7 @@ from spcnn_lightning.datamodules.sources.parsing import (
     json_array,
     json_field,
     parse_json,
+    shortened,
 )
 from spcnn_lightning.datamodules.sources.quickdraw_binary import read_binary_drawings
 from spcnn_lightning.datamodules.strokes import Strokes
@@ -136,13 +137,13 @@ def _parse_line(line: Line) -> _Drawing:
     record, where = parse_json(line.text, line.where), line.where
     key = json_field(record, "key_id", str, where)
     if not (key.isascii() and key.isdigit() and len(key) <= 20):
-        raise DataError(f"{where}: key_id is {key!r}, expected a string of digits")
+        raise DataError(f"{where}: key_id is {shortened(key)}, expected a string of digits")
     strokes = [json_array(s, where, STROKE) for s in json_field(record, "drawing", list, where)]
     shapes = {len(stroke) if stroke.ndim == 2 else 0 for stroke in strokes}
     if shapes not in ({2}, {3}):
         raise DataError(
-            f"{where}: {len(strokes)} strokes of {sorted(shapes)} lists, expected at least one "
-            f"stroke, and all {STROKE}"
+            f"{where}: {len(strokes)} strokes of {shortened(sorted(shapes))} lists, expected at "
+            f"least one stroke, and all {STROKE}"
         )
     return _Drawing(
         json_field(record, "word", str, where),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spcnn_lightning.core.errors import DataError
-from spcnn_lightning.datamodules.sources.parsing import LARGEST_COORDINATE, require_range
+from spcnn_lightning.datamodules.sources.parsing import LARGEST_COORDINATE, require_range, shortened
 
 Doubles = NDArray[np.float64]
 
@@ -74,7 +74,9 @@ def _commands(path: str, where: str) -> Iterator[tuple[str, Doubles]]:
         while True:
             words = tokens[place : place + count]
             if len(words) < count or any(word.isalpha() for word in words):
-                raise DataError(f"{where}: {command!r} with {words}, expected {count} numbers")
+                raise DataError(
+                    f"{where}: {command!r} with {shortened(words)}, expected {count} numbers"
+                )
             numbers = np.array(words, np.float64)
             require_range(numbers, LARGEST_COORDINATE, "number in a path", where)
             yield command, numbers
