@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.sources.parsing import shortened
 from spcnn_lightning.datamodules.strokes import StrokeSet, offsets_of
 
 _SEGMENT = re.compile(r'\.SEGMENT\s+DIGIT\s+(\d{1,9})(?:-(\d{1,9}))?\s+\?\s+"(\d{1,9})"', re.ASCII)
@@ -147,4 +148,4 @@ class _Reader:
         self.label = -1
 
     def _fail(self, line: str, expected: str) -> NoReturn:
-        raise DataError(f"{self.name}: line {self.line}: {line!r}, expected {expected}")
+        raise DataError(f"{self.name}: line {self.line}: {shortened(line)}, expected {expected}")
