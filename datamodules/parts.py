@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.characters import Characters, Subset
 from spcnn_lightning.datamodules.sources import StrokeSource
 from spcnn_lightning.datamodules.splits import split_validation
 from spcnn_lightning.datamodules.strokes import StrokeSet
@@ -18,8 +19,8 @@ class StrokeParts:
         validation_fraction: Share of the training characters held out for validation.
         validation_writers: Hold out exactly these writers instead.
         split_seed: Decides which are held out.
-        check: Called with what was read and the name of the source; raises `DataError` if it
-            cannot be used.
+        check: Called with the first character of what was read and the name of the source; raises
+            `DataError` if it cannot be used.
     """
 
     def __init__(
@@ -33,10 +34,10 @@ class StrokeParts:
         self.source = source
         self.validation_fraction, self.validation_writers = validation_fraction, validation_writers
         self.split_seed, self.check = split_seed, check
-        self._parts: dict[str, StrokeSet] = {}
+        self._parts: dict[str, Characters] = {}
 
-    def __getitem__(self, name: str) -> StrokeSet:
-        """Return "train", "val" or "test".
+    def __getitem__(self, name: str) -> Characters:
+        """Return "train", "val" or "test", as views of the source: shards stay on disk.
 
         Raises:
             DataError: If the source's characters or the split cannot be used.
@@ -52,22 +53,22 @@ class StrokeParts:
 
     def _read(self, name: str) -> None:
         if name == "test":
-            self._parts["test"] = self._checked(self.source.test())
+            self._parts["test"] = self._checked(self.source.characters("test"))
             return
-        everything = self._checked(self.source.train())
+        everything = self._checked(self.source.characters("train"))
         kept, held_out = split_validation(
             everything, self.validation_fraction, self.validation_writers, self.split_seed
         )
-        self._parts["train"] = everything.select(kept)
-        self._parts["val"] = everything.select(held_out)
+        self._parts["train"] = Subset(everything, kept)
+        self._parts["val"] = Subset(everything, held_out)
 
-    def _checked(self, strokes: StrokeSet) -> StrokeSet:
+    def _checked(self, strokes: Characters) -> Characters:
         classes = self.source.num_classes
         if len(strokes) and strokes.labels.max() >= classes:
             raise DataError(
                 f"{type(self.source).__name__} gave label {strokes.labels.max()}, but has "
                 f"{classes} classes: labels are numbers from 0 to {classes - 1}"
             )
-        if self.check is not None:
-            self.check(strokes, type(self.source).__name__)
+        if self.check is not None and len(strokes):
+            self.check(strokes.select([0]), type(self.source).__name__)
         return strokes
