@@ -82,7 +82,7 @@ def _decide(request: OpRequest) -> Choice:
     if passed_over:
         return Choice("torch", "; ".join(passed_over))
     if request.device == "cpu":
-        return Choice("torch", "no engine is faster on the CPU")
+        return Choice("torch", "the engine for CPUs")
     return Choice("torch", f"no other engine is known for {request.device}")
 
 

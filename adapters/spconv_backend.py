@@ -100,8 +100,12 @@ class SpconvBackend(SpconvFamily):
             f"{error}): uninstall every spconv and cumm distribution, then install one spconv"
         )
 
+    def computes_in_torch(self, device: str) -> bool:
+        """Whether the library gives its list of pairs alone on ``device``, "cpu" or "cuda"."""
+        return device == "cpu" and not self._has_sound_cpu_kernels
+
     def _algorithm_on(self, device: str, window: ConvGeometry) -> str:
-        if device == "cpu" and not self._has_sound_cpu_kernels:
+        if self.computes_in_torch(device):
             return IN_TORCH
         return super()._algorithm_on(device, window)
 

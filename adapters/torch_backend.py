@@ -55,7 +55,8 @@ class TorchBackend:
         taps, c_in, c_out = weight.shape
         if kernel_map.num_pairs == 0:
             # Still a function of both, so that gradients are zeros and not missing.
-            return features.new_zeros(rows_out, c_out) + 0 * (features.sum() + weight.sum())
+            nothing = features[:0].sum() + weight[:0].sum()
+            return features.new_zeros(rows_out, c_out) + nothing
         work = {
             _ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out),
             _GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),

@@ -18,7 +18,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spcnn_lightning.adapters.torchsparse_engines import ENGINES, Engine
-from spcnn_lightning.adapters.torchsparse_library import SOURCE, has_cuda, installed_version, load
+from spcnn_lightning.adapters.torchsparse_library import (
+    SOURCE,
+    has_cuda,
+    installed_version,
+    is_old_gpu,
+    load,
+)
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Capabilities, OpRequest
 from spcnn_lightning.core.errors import BackendUnsupportedError
@@ -73,6 +79,8 @@ class TorchSparseBackend:
         reasons = [*reasons, *self.capabilities.reasons_against(request)]
         if library is not None and request.device == "cuda" and not has_cuda(library):
             reasons.append(f"was built without CUDA: build it with FORCE_CUDA=1 from {SOURCE}")
+        elif self.algorithm == "implicit_gemm" and request.dtype == torch.float16 and is_old_gpu():
+            reasons.append("has no float16 implicit GEMM before compute capability 7.5")
         return reasons
 
     def build_kernel_map(self, active_set: ActiveSet, geometry: ConvGeometry) -> EngineMap:

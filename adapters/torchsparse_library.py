@@ -70,3 +70,8 @@ def _reasons_against_version(version: str | None) -> list[str]:
 def has_cuda(library: ModuleType) -> bool:
     """Return whether the library was built with its CUDA engines."""
     return hasattr(library.backend, "conv_forward_gather_scatter_cuda")
+
+
+def is_old_gpu() -> bool:
+    """Whether the current GPU is older than the library's float16 implicit GEMM asks for."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() < (7, 5)

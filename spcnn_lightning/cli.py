@@ -77,6 +77,7 @@ class SpcnnCLI(LightningCLI):
 
     def __init__(self, prog: str, args: list[str], **kwargs: Any) -> None:
         self.words = args
+        _choose_messages()
         strict = {"allow_abbrev": False}  # a mistyped option is an error, not another option
         parsers = {
             word: {"usage": f"{prog} {word} --config FILE_OR_NAME [options]", **strict}
@@ -161,9 +162,9 @@ class SpcnnCLI(LightningCLI):
                 score = f"best {callback.monitor}, {callback.best_model_score:.4g}"
             rank_zero_info(f"{score}: {os.path.relpath(path)}")
         if found:
-            word = "best" if any(callback.monitor for callback, _ in found) else "last"
+            best = " (or best)" if any(callback.monitor for callback, _ in found) else ""
             words = " ".join(drop_checkpoint(self.words[1:]))
-            rank_zero_info(f"next: {self.parser.prog} test {words} --ckpt_path {word}")
+            rank_zero_info(f"next: {self.parser.prog} test {words} --ckpt_path last{best}")
 
     def _continue_folder(self, folder: str) -> None:
         """Let a resumed run keep its folder: in a new one Lightning would forget the best score."""
@@ -218,7 +219,6 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     # devices the other processes run the same command in the same folder.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    _choose_messages()
     SpcnnCLI(prog, [word, *arguments])
     return 0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 import spcnn_lightning.networks
 from spcnn_lightning.datamodules import Augmentation, Encoder, StrokeSource
@@ -21,6 +21,8 @@ _BASES = {
     "augmentation": Augmentation,
 }
 
+_GROUPS = ("config", "seed_everything", "trainer", "model", "data", "ckpt_path")
+
 
 def advice(message: str) -> str | None:
     """Return a sentence for the mistakes that people make most, or None for any other.
@@ -31,23 +33,59 @@ def advice(message: str) -> str | None:
     Args:
         message: The error message of jsonargparse.
     """
+    rules = (_no_config, _stray, _argument, _unimportable, _number, _class, _type)
+    key = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
+    return next(filter(None, (rule(message, key) for rule in rules)), None)
+
+
+def _no_config(message: str, key: str) -> str | None:
     base_class = re.search(r"class_path 'lightning\.Lightning(Data)?Module'", message)
     if base_class or re.search(r"arguments are required: \w+\.(data|model)", message):
         return "no model and no data: give --config FILE_OR_NAME (spcnn configs list shows names)"
-    key = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
+    return None
+
+
+def _stray(message: str, key: str) -> str | None:
+    stray = re.search(r"not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message)
+    return _stray_option(stray[1] or stray[2]) if stray else None
+
+
+def _argument(message: str, key: str) -> str | None:
     classes = re.findall(r"class_path(?: |=)'([^']+)'", message.partition("Given value")[0])
-    if (option := re.search(r"Option '(\w+)' is not accepted", message)) and classes:
-        return f"{key}: {_wrong_argument(option[1], classes[-1])}"
-    unimportable = re.search(r"class_path '([^']+)':\s+(No module named .*|module .*)", message)
-    if unimportable:
-        return f"{key}: there is no class {unimportable[1]}: {unimportable[2]}. {_own_class()}"
+    option = re.search(r"Option '(\w+)' is not accepted", message)
+    return f"{key}: {_wrong_argument(option[1], classes[-1])}" if option and classes else None
+
+
+def _unimportable(message: str, key: str) -> str | None:
+    found = re.search(r"class_path '([^']+)':\s+(No module named .*|module .*)", message)
+    return f"{key}: there is no class {found[1]}: {found[2]}. {_own_class()}" if found else None
+
+
+def _number(message: str, key: str) -> str | None:
+    found = re.search(r"Expected a dot import path string: (\S+)", message)
+    if found and "Expected a <class 'float'>" in message:
+        return f"{key} is {found[1]!r}: it needs a number"
+    return None
+
+
+def _class(message: str, key: str) -> str | None:
     missing = re.search(r"Expected a dot import path string: (\S+)", message)
     missing = missing or re.search(r"has no attribute '\w+'\. Got value: ([\w.]+)$", message, re.M)
-    if missing:
-        return f"{key}: {_wrong_class(missing[1], key)}"
-    if wrong := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", message):
-        return f"{key} is {wrong[2]!r}: it needs to be of type {wrong[1]}"
-    return None
+    return f"{key}: {_wrong_class(missing[1], key)}" if missing else None
+
+
+def _type(message: str, key: str) -> str | None:
+    wrong = re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", message)
+    return f"{key} is {wrong[2]!r}: it needs to be of type {wrong[1]}" if wrong else None
+
+
+def _stray_option(option: str) -> str:
+    group, _, name = option.partition(".")
+    if group == "trainer" and name:
+        known = list(inspect.signature(Trainer).parameters)
+        return f"there is no option {option}{_closest(name.partition('.')[0], known)}"
+    listed = ", ".join(_GROUPS)
+    return f"there is no option {option}{_closest(group, list(_GROUPS))}; there are {listed}"
 
 
 def _wrong_argument(option: str, path: str) -> str:

@@ -105,7 +105,7 @@ def _newest_folder(asked: str, trainer: Trainer, config: Mapping[str, Any]) -> P
             return folder
         others.append(folder)
     searched = ", ".join(str(place / pattern) for place, pattern in places)
-    runs = f"; {len(others)} there are of another network or other data" if others else ""
+    runs = f"; those of {len(others)} runs are of another network or other data" if others else ""
     raise CheckpointNotFoundError(
         f"--ckpt_path {asked}: no checkpoint of this network and data in {searched}{runs}. "
         f"Train first (fit), set trainer.default_root_dir to where it was trained, or give a file"

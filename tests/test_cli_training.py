@@ -124,7 +124,7 @@ def test_fit_then_test_then_resume_in_processes_of_their_own(folder, command):
 
     printed = command("fit")
     assert re.search(r"best val/error, [\d.]+: lightning_logs/version_0/\S+\.ckpt$", printed, re.M)
-    assert "next: spcnn test --config corners.yaml --ckpt_path best" in printed
+    assert "next: spcnn test --config corners.yaml --ckpt_path last (or best)" in printed
     checkpoints = folder / "lightning_logs" / "version_0" / "checkpoints"
     (best,) = checkpoints.glob("best-*.ckpt")
 
@@ -202,7 +202,9 @@ def refused(folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "--trainer.max_epoch", "3"], "max_epoch"),
+        (["fit", "--trainer.max_epoch", "3"], "trainer.max_epoch (is it 'max_epochs'?)"),
+        (["fit", "--modell.width", "3"], "modell.width (is it 'model'?); there are config,"),
+        (["fit", "--model.optimizer.lr", "fast"], "optimizer.lr is 'fast': it needs a number"),
         (
             ["fit", "--model.network.levls", "3"],
             "DeepCNet has no argument 'levls' (is it 'levels'?)",
@@ -236,8 +238,8 @@ def test_what_can_not_be_done_is_said_in_a_sentence(refused, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "--data.source", "PenDigit8"], "(is it 'PenDigits8'?); known are PenDigits8, Pen"),
-        (["fit", "--data.encoder", "Octogramm"], "known are Bitmap, Octogram"),
+        (["fit", "--data.source", "PenDigit8"], "(is it 'PenDigits8'?); known are Assamese, Canv"),
+        (["fit", "--data.encoder", "Octogramm"], "known are Bitmap, Curvature, Encodings"),
         (["fit", "--data.batch_size", "0"], "batch_size is 0: it needs at least 1"),
         (["fit", "--data.num_workers", "-1"], "num_workers is -1: it needs at least 0"),
         (["fit", "--data.validation_fraction", "1"], "validation_fraction is 1.0"),
@@ -266,7 +268,7 @@ def test_a_checkpoint_of_another_network_or_size_is_refused(folder, refused):
     assert "network.layers.0.weight has the shape (9, 9, 4) there and (9, 9, 5) here" in printed
     size = ["--data.box", "3", "--data.spatial_shape", "[12, 12]"]
     assert "characters that fill 4 sites" in refused("test", *size, "--ckpt_path", str(last))
-    assert "1 there are of another network or" in refused("test", *size, "--ckpt_path", "last")
+    assert "those of 1 runs are of another network" in refused("test", *size, "--ckpt_path", "last")
     damaged = folder / "damaged.ckpt"
     damaged.write_bytes(last.read_bytes()[:-100])
     assert "damaged one" in refused("test", "--ckpt_path", str(damaged))
@@ -291,7 +293,7 @@ def test_a_run_without_a_config_is_told_of_them(words, capsys):
 def test_an_unknown_key_in_the_config_is_named(folder, refused):
     config = CONFIG | {"trainr": {"max_epochs": 1}}
     (folder / "corners.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    assert "trainr" in refused("fit")
+    assert "(is it 'trainer'?)" in refused("fit")
 
 
 def test_a_checkpoint_never_overrides_the_config(folder, refused):

@@ -44,7 +44,9 @@ def test_every_extra_that_is_named_exists(repository):
     named = {
         extra
         for file in [*files, repository / "README.md"]
-        for extra in re.findall(r"spcnn-lightning\[(\w+)\]", file.read_text(encoding="utf-8"))
+        for extra in re.findall(
+            r"(?:spcnn-lightning|\.)\[(\w+)\]", file.read_text(encoding="utf-8")
+        )
     }
     assert {"spconv", "triton", "export", "viz", "parquet"} <= named
     assert named <= set(project["optional-dependencies"])

@@ -48,7 +48,7 @@ def make_contender(
     own = copy.deepcopy(network).to(setting.device, setting.dtype).train(setting.training)
     spies = _put_spies(name, own, setting)
     ready = batch.to(setting.device, setting.dtype)
-    engines = {spy.backend.name: describe(spy.backend) for spy in spies}
+    engines = {spy.backend.name: describe(spy.backend, setting.device.type) for spy in spies}
     return Contender(
         name,
         ", ".join(engines.values()),
@@ -60,11 +60,14 @@ def make_contender(
     )
 
 
-def describe(backend: Backend) -> str:
+def describe(backend: Backend, device: str) -> str:
     """Return the distribution and version of a backend's library, or its name."""
     # A backend written before the protocol had a version is a backend, too.
     version = getattr(backend, "version", lambda: None)()
-    return version or backend.name
+    in_torch = getattr(backend, "computes_in_torch", lambda device: False)(device)
+    return (version or backend.name) + (
+        " (pairs alone, computed with in torch)" if in_torch else ""
+    )
 
 
 def _put_spies(name: str, network: nn.Module, setting: Setting) -> list[BackendSpy]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,9 +33,11 @@ def find_config(name: str) -> str:
     configs = shipped_configs()
     if name in configs:
         return str(configs[name])
+    close = get_close_matches(name, configs, n=1)
     raise ConfigNotFoundError(
         f"there is no file {name!r} in {Path.cwd()}, and no config of that name ships with "
         f"spcnn_lightning: give a path or one of {', '.join(configs)}"
+        + (f" (is it {close[0]!r}?)" if close else "")
     )
 
 

@@ -72,6 +72,9 @@ def _run(word: str, arguments: list[str], prog: str) -> int:
     """Run a command; an error of our own becomes a message instead of a traceback."""
     try:
         return int(importlib.import_module(COMMANDS[word].module).main(word, arguments, prog))
+    except KeyboardInterrupt:
+        print(f"\n{prog} {word}: stopped", file=sys.stderr)
+        return 130
     except Exception as error:
         if any(os.environ.get(name) for name in DEBUG_VARIABLES) or not _is_ours(error):
             raise

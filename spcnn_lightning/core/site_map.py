@@ -13,7 +13,8 @@ class SiteMap:
     """Base of the kernel maps of all backends.
 
     An active set keeps the maps built on it. The output of a submanifold window is that set itself,
-    so the map refers to it weakly: otherwise neither would die with the batch.
+    so the map refers to it weakly: otherwise neither would die with the batch. Keep, move and
+    pickle a map with its set, never alone.
 
     Attributes:
         geometry: The window.

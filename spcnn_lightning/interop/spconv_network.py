@@ -29,6 +29,7 @@ from spcnn_lightning.nn import (
 ELEMENTWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
+    nn.Dropout,
 )
 """Modules of torch that act on each number alone, without parameters of their own."""
 
@@ -56,11 +57,17 @@ def from_spconv(module: nn.Module, backend: str = "auto", clamp_pools: bool = Fa
 
     Raises:
         TypeError: If a module is not known; the message names it and its place.
-        ValueError: If a layer has a property that ours lack.
+        ValueError: If a layer has a property that ours lack, a layer with weights occurs twice, or
+            two joined names are the same.
         BackendUnsupportedError: If spconv cannot be imported.
     """
     walk = _Walk(import_spconv(), backend, clamp_pools)
-    layers = OrderedDict(walk.layers(module))
+    _refuse_shared_weights(module)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, layer in walk.layers(module):
+        if name in layers:
+            raise ValueError(f"two layers would both be called {name!r} here: rename one of them")
+        layers[name] = layer
     network = ReturningSequential(layers, walk.origins) if walk.origins else nn.Sequential(layers)
     network.training = module.training
     return network
@@ -83,7 +90,8 @@ class ReturningSequential(nn.Sequential):
         """Return the result of the last layer."""
         wanted = set(self.origins.values())
         starts: dict[str, ActiveSet] = {}
-        for name, layer in self.named_children():
+        for name, layer in self._modules.items():
+            assert layer is not None
             if name in wanted:
                 starts[name] = batch.active_set
             if name in self.origins:
@@ -122,7 +130,9 @@ class _Walk:
     def layers(self, module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
         """Yield our layers and their names, in order."""
         if type(module) in (self.spconv.SparseSequential, nn.Sequential) and not self.dense:
-            for child_name, child in module.named_children():
+            # Not named_children, which leaves out what occurs a second time.
+            for child_name, child in module._modules.items():
+                assert child is not None
                 yield from self.layers(child, f"{name}_{child_name}" if name else child_name)
             return
         for number, layer in enumerate(self._translate(module, name or "0")):
@@ -135,7 +145,7 @@ class _Walk:
         if self.dense:
             return [copy.deepcopy(module)]
         for kind, rule in self.rules:
-            if isinstance(module, kind):
+            if isinstance(module, kind) and _has_forward_of_library(module):
                 return rule(module, name)
         raise TypeError(
             f"{name} is a {type(module).__name__}, which from_spconv does not know: it takes "
@@ -187,6 +197,23 @@ class _Walk:
     def _remember(self, module: Any, name: str, geometry: ConvGeometry) -> None:
         if module.indice_key is not None:
             self.keyed[module.indice_key] = (name, geometry)
+
+
+def _has_forward_of_library(module: nn.Module) -> bool:
+    """Whether the forward is that of torch or spconv, and not of somebody's subclass."""
+    home = next(base for base in type(module).__mro__ if "forward" in vars(base))
+    return home.__module__.partition(".")[0] in ("torch", "spconv")
+
+
+def _refuse_shared_weights(network: nn.Module) -> None:
+    seen: dict[nn.Module, str] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        if module in seen and any(True for _ in module.parameters()):
+            raise ValueError(
+                f"{name} is {seen[module]} again ({type(module).__name__}), and the copies here "
+                "would not share their weights: convert the parts one by one"
+            )
+        seen.setdefault(module, name)
 
 
 def _pinned(layer: nn.Module, moves_ground: bool = True) -> list[nn.Module]:

@@ -27,10 +27,12 @@ def to_spconv_tensor(batch: SparseBatch, drop_ground_state: bool = False) -> Any
         drop_ground_state: Hand a batch over although its inactive sites will become zero.
 
     Raises:
-        ValueError: If the ground state is not zero and is not to be dropped.
+        ValueError: If the ground state is not zero and is not to be dropped, or there is no sample.
         BackendUnsupportedError: If spconv cannot be imported.
     """
     features = _zero_ground_features(batch, "spconv", drop_ground_state)
+    if batch.batch_size == 0:
+        raise ValueError("the batch has no samples, and spconv has no tensor of none: leave it out")
     tensor_class = import_spconv().SparseConvTensor
     return tensor_class(features, batch.coords, list(batch.spatial_shape), batch.batch_size)
 

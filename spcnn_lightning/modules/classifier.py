@@ -268,7 +268,7 @@ def _checked_num_classes(network: nn.Module, num_classes: int | None) -> int:
     if num_classes is None and stated is None:
         raise ValueError(
             f"num_classes is not given and {type(network).__name__} has no attribute num_classes: "
-            f"pass num_classes"
+            f"pass num_classes (in a config: model.num_classes)"
         )
     if stated is not None and num_classes not in (None, stated):
         raise ValueError(

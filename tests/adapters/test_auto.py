@@ -96,9 +96,7 @@ def test_a_choice_is_said_once_for_all_layers(engines, caplog):
     for size in (1, 2, 3):
         auto.choose(request("cpu", window=ConvGeometry((size, size))))
     (record,) = caplog.records
-    assert (
-        record.message == "backend auto: torch for float32 on cpu: no engine is faster on the CPU"
-    )
+    assert record.message == "backend auto: torch for float32 on cpu: the engine for CPUs"
     assert record.levelno == logging.INFO
 
 

@@ -115,6 +115,17 @@ def test_no_pairs_still_give_zero_gradients():
     assert rows.grad.shape == (0, 3)
 
 
+def test_no_pairs_give_zeros_whatever_the_numbers():
+    """One site that no window of a transposed stride reaches; sums of halves would overflow."""
+    far = ActiveSet(torch.tensor([[0, 2, 2]], dtype=torch.int32), (5, 5), 1)
+    found = kernel_map(far, ConvGeometry((2, 2), 3))
+    assert found.num_pairs == 0
+    rows = torch.ones(found.num_outputs, 200, dtype=torch.float16)
+    weight = torch.full((4, 200, 200), torch.inf, dtype=torch.float16)
+    out = get_backend("torch").convolve(rows, weight, found, transposed=True)
+    assert out.tolist() == [[0.0] * 200]
+
+
 def test_results_repeat_to_the_bit(active):
     rulebook = kernel_map(active, GEOMETRIES[2])
     rows = torch.randn(active.num_sites, 8, requires_grad=True)

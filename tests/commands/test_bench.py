@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import sys
 
 import pytest
@@ -124,6 +125,21 @@ def test_an_inexact_engine_shows(workload, engines):
     assert report.contenders[1].layers[0].error == pytest.approx(0.01, rel=0.2)
 
 
+def test_nan_gradients_are_the_worst_error(workload, engines):
+    class Half(TorchBackend):
+        """A gradient that left the range of its numbers."""
+
+        name = "half"
+
+        def convolve(self, features, weight, kernel_map, transposed=False):
+            weight.register_hook(lambda gradient: gradient * torch.nan)
+            return super().convolve(features, weight, kernel_map, transposed)
+
+    engines["half"] = Half()
+    (found,) = run_bench(workload, options("half", repeats=1)).contenders
+    assert math.isnan(found.gradient_error)
+
+
 def test_an_engine_that_fails_is_listed_with_the_reason(workload, engines):
     engines["failing"] = Failing()
     report = run_bench(workload, options("failing", "torch", repeats=1))
@@ -183,9 +199,11 @@ def test_spconv_is_really_called(workload, monkeypatch):
     assert "spconv" in found.engine
     assert found.error < 1e-5
     assert calls.count("get_indice_pairs") > 0
-    # The CPU builds compute wrongly; there the adapter takes only their kernel maps.
-    if "indice_conv" in calls:
-        assert calls.count("indice_conv_backward") > 0
+    # The CPU builds compute wrongly; there the adapter takes only their kernel maps, and says so.
+    in_torch = get_backend("spconv").computes_in_torch("cpu")
+    assert ("computed with in torch" in found.engine) == in_torch
+    assert (calls.count("indice_conv") > 0) == (calls.count("indice_conv_backward") > 0)
+    assert (calls.count("indice_conv") > 0) != in_torch
 
 
 def test_inference_runs_forward_alone(workload):

@@ -8,8 +8,9 @@ import logging
 import pytest
 import torch
 
+from spcnn_lightning.cli_checkpoints import CheckpointMismatchError
 from spcnn_lightning.commands import export
-from spcnn_lightning.commands.experiment import ExperimentError, load_experiment
+from spcnn_lightning.commands.experiment import load_experiment
 from spcnn_lightning.commands.export import ExportCheckError
 from spcnn_lightning.core.errors import MissingExtraError
 from spcnn_lightning.core.sparse_batch import SparseBatch
@@ -126,6 +127,21 @@ def test_a_model_that_differs_is_refused(trained, tmp_path, monkeypatch, capsys)
     with pytest.raises(ExportCheckError, match="differs from the network"):
         export.main("export", [*arguments, "--out", str(tmp_path / "out")], "spcnn")
     assert "on 3 test samples" in capsys.readouterr().out
+    monkeypatch.setattr(
+        check, "run_session", lambda session, field: wrong(field).detach() * torch.nan
+    )
+    with pytest.raises(ExportCheckError, match="differs from the network"):
+        export.main("export", [*arguments, "--out", str(tmp_path / "nan")], "spcnn")
+
+
+@needs_safetensors
+@needs_onnx
+def test_the_engine_of_training_is_not_needed(trained, tmp_path):
+    """spconv_triton does not run on a CPU at all."""
+    config, checkpoint, _ = trained
+    arguments = ["--config", str(config), "--ckpt_path", str(checkpoint), "--samples", "3"]
+    arguments += ["--model.network.backend", "spconv_triton", "--out", str(tmp_path / "out")]
+    assert export.main("export", arguments, "spcnn") == 0
 
 
 @needs_onnx
@@ -206,5 +222,5 @@ def test_an_experiment_has_weights_and_data_state_of_its_checkpoint(trained):
 
 def test_a_checkpoint_that_does_not_fit_is_refused(trained):
     config, checkpoint, _ = trained
-    with pytest.raises(ExperimentError, match="does not fit the network of the config"):
+    with pytest.raises(CheckpointMismatchError, match=r"\(9, 9, 3\) there and \(9, 9, 5\) here"):
         load_experiment(str(config), ["--model.network.width=5"], str(checkpoint))

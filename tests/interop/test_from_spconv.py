@@ -1,6 +1,7 @@
 """Plain spconv networks and what `from_spconv` makes of them give the same results."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -164,7 +165,7 @@ def test_dense_layers_after_to_dense(spconv, native, make_batch):
         nn.ReLU(),
         spconv.ToDense(),
         nn.Conv2d(4, 2, 2),
-        nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(12, 3)),
+        nn.Sequential(nn.Flatten(), nn.AlphaDropout(), nn.Linear(12, 3)),
     )
     network[4].eval()
     ours, batch = interop.from_spconv(network), make_batch()
@@ -207,7 +208,7 @@ def test_unknown_modules_are_named(spconv, native):
     for module, message in [
         (spconv.SparseSequential(conv, spconv.SparseSequential(Block())), "1_0 is a Block"),
         (spconv.SparseSequential(conv, nn.PReLU()), "1 is a PReLU"),
-        (spconv.SparseSequential(conv, nn.Dropout()), "1 is a Dropout"),
+        (spconv.SparseSequential(conv, nn.AlphaDropout()), "1 is a AlphaDropout"),
         (spconv.SparseSequential(spconv.SparseGlobalMaxPool()), "0 is a SparseGlobalMaxPool"),
     ]:
         with pytest.raises(TypeError, match=message):
@@ -238,3 +239,42 @@ def test_a_linear_layer_alone(spconv):
     (layer,) = interop.from_spconv(linear := nn.Linear(3, 4, bias=False))
     assert isinstance(layer, NetworkInNetwork)
     assert torch.equal(layer.weight, linear.weight.T)
+
+
+def test_a_module_that_occurs_twice_runs_twice(spconv, native, make_batch):
+    torch.manual_seed(0)
+    relu = nn.ReLU()
+    network = spconv.SparseSequential(
+        spconv.SubMConv2d(3, 4, 3, **native), relu, spconv.SubMConv2d(4, 4, 3, **native), relu
+    )
+    batch = make_batch()
+    assert_same(interop.from_spconv(network)(batch), run_theirs(network, batch))
+
+
+def test_dropout_does_nothing_in_evaluation(spconv, native, make_batch):
+    layer = spconv.SubMConv2d(3, 4, 3, bias=False, **native)
+    network = evaluation(spconv.SparseSequential(layer, nn.Dropout(0.9)))
+    batch = make_batch()
+    assert_same(interop.from_spconv(network).eval()(batch), run_theirs(network, batch))
+
+
+class Doubling(nn.BatchNorm1d):
+    def forward(self, rows):
+        return 2 * super().forward(rows)
+
+
+@pytest.mark.parametrize(
+    ("build", "error"),
+    [
+        (lambda conv, s: s(conv(), Doubling(4)), "is a Doubling, which from_spconv does not know"),
+        (lambda conv, s: s(*[conv()] * 2), "1 is 0 again .* share their weights"),
+        (
+            lambda conv, s: s(OrderedDict(a=s(OrderedDict(b=conv())), a_b=conv())),
+            "two layers would both be called 'a_b'",
+        ),
+    ],
+)
+def test_what_would_be_lost_is_refused(spconv, native, build, error):
+    network = build(lambda: spconv.SubMConv2d(4, 4, 3, **native), spconv.SparseSequential)
+    with pytest.raises((TypeError, ValueError), match=error):
+        interop.from_spconv(network)

@@ -153,3 +153,9 @@ def test_a_ground_state_is_not_lost_in_silence(name, make_batch):
         kept = interop.from_sparse_coo(convert(batch, drop_ground_state=True))
         expected = SparseBatch(batch.active_set, batch.features)
         assert torch.equal(kept.to_dense(), expected.to_dense())
+
+
+def test_a_batch_of_no_samples_is_refused(spconv):
+    nothing = SparseBatch.from_dense(torch.zeros(0, 2, 3, 3))
+    with pytest.raises(ValueError, match="no samples"):
+        interop.to_spconv_tensor(nothing)
