@@ -33,7 +33,7 @@ def show(source: StrokeSource, part: str, samples: int, out: Path, seed: int) ->
     strokes = choose(source, part, samples, seed)
     dataset = HandwritingDataset(strokes, Rasteriser((FIELD, FIELD), BOX, Bitmap()))
     batch, _ = dataset.prepare(range(len(strokes)))
-    captions = [_caption(source.class_names[label]) for label in strokes.labels]
+    captions = [source.class_names[label] for label in strokes.labels]
     picture = draw_gallery(draw_samples(batch, range(len(strokes))), captions)
     out.write_bytes(png(picture))
     print(f"{len(strokes)} characters of the {part} part: {out}")
@@ -77,8 +77,3 @@ def png(picture: Tensor) -> bytes:
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in chunks
     )
-
-
-def _caption(name: str) -> str:
-    """Return a name that any font can show."""
-    return name if name.isascii() else " ".join(f"U+{ord(letter):04X}" for letter in name)

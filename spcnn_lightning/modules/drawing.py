@@ -15,6 +15,8 @@ GROUND = (255, 255, 255)
 ACTIVE = (168, 208, 255)
 """Colour of an active site whose feature equals the ground state; the largest feature is black."""
 _FRAME = 160
+_LATIN_END = 0x250
+"""The first code point that the font which comes with matplotlib may lack."""
 _SMALLEST_PICTURE = 96
 """Small fields are enlarged to about this width, in pixels."""
 _MOST_CLASSES = 40
@@ -84,8 +86,17 @@ def draw_gallery(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
         axis.set_xticks([])
         axis.set_yticks([])
         axis.imshow(picture.permute(1, 2, 0).numpy())
-        axis.set_title(caption, fontsize=9)
+        axis.set_title(plain(caption), fontsize=9)
     return _as_tensor(figure)
+
+
+def plain(name: str) -> str:
+    """Return a name that the font can show: letters beyond Latin by their numbers.
+
+    >>> plain("é > 二")
+    'é > U+4E8C'
+    """
+    return "".join(c if ord(c) < _LATIN_END else f"U+{ord(c):04X}" for c in name)
 
 
 def draw_confusion(matrix: Tensor, class_names: Sequence[str] | None = None) -> Tensor:
@@ -107,7 +118,7 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str] | None = None) -> 
     if not _has_matplotlib():
         ink = wrong / wrong.max().clamp(min=1)
         return _enlarged(_coloured(ink))
-    names = [names[number] for number in shown.tolist()]
+    names = [plain(names[number]) for number in shown.tolist()]
     title = "rows: true class, columns: predicted"
     if len(shown) < len(matrix):
         title += f"\nthe {len(shown)} of {len(matrix)} classes with the most errors"

@@ -100,7 +100,7 @@ def spcnn(tmp_path_factory, repository, torchsparse_path):
         )
         assert result.returncode == 0, result.stdout + result.stderr
         seen = torch.load(file, weights_only=True)
-        return seen["outputs"], seen["calls"], result.stdout
+        return seen["outputs"], seen["calls"], result.stdout + result.stderr
 
     return run
 

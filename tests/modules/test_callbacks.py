@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.modules import (
+    LastCheckpoint,
     PictureLogger,
     PredictionWriter,
     SparseModelSummary,
@@ -165,7 +166,7 @@ def test_large_confusion_matrices_show_the_worst_classes():
 
 def test_defaults_give_way_to_what_is_configured(tmp_path: Path):
     kinds = [SparseModelSummary, PredictionWriter, LearningRateMonitor, PictureLogger]
-    assert [type(c) for c in default_callbacks()] == [*kinds, ModelCheckpoint, ModelCheckpoint]
+    assert [type(c) for c in default_callbacks()] == [*kinds, ModelCheckpoint, LastCheckpoint]
     own = [ModelCheckpoint(monitor="val/loss"), PredictionWriter("own.csv"), ModelSummary()]
     assert [type(c) for c in default_callbacks(own)] == kinds[2:]
     assert [type(c) for c in default_callbacks(logging=False, checkpointing=False)] == kinds[:2]

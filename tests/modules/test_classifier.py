@@ -1,5 +1,6 @@
 """SparseClassifier: what it logs, keeps, prints and refuses."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from spcnn_lightning.core.collate import collate
-from spcnn_lightning.modules import NonFiniteLossError, SparseClassifier
+from spcnn_lightning.modules import NonFiniteLossError, SparseClassifier, SparseModelSummary
 from spcnn_lightning.nn import FeatureDropout
 
 Make = Callable[..., Any]
@@ -171,15 +172,32 @@ def test_a_checkpoint_names_no_backend(
 
 
 def test_the_engine_that_ran_stands_with_the_results(
-    data: Any, make_module: Make, make_trainer: Make, capsys: pytest.CaptureFixture[str]
+    data: Any, make_module: Make, make_trainer: Make, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level(logging.INFO)
     module = make_module()
     make_trainer().fit(module, data)
-    assert capsys.readouterr().out == "backend: torch (auto)\n"
+    assert caplog.messages.count("backend: torch (auto)") == 1
     module.network.backend = "torch"
     for run in ("validate", "test", "predict"):
+        caplog.clear()
         getattr(make_trainer(), run)(module, data)
-        assert "backend: torch\n" in capsys.readouterr().out
+        assert caplog.messages.count("backend: torch") == 1
+
+
+def test_autocast_decides_on_the_engine_that_is_named(
+    data: Any, make_module: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+):
+    """The layer table runs the network outside of autocast, and first."""
+    seen = []
+    monkeypatch.setattr(
+        "spcnn_lightning.modules.classifier.describe_engines",
+        lambda network: seen.append(torch.is_autocast_enabled("cpu")) or "some",
+    )
+    arguments = {"precision": "bf16-mixed", "callbacks": [SparseModelSummary()]}
+    make_trainer(max_steps=1, **arguments).fit(make_module(), data)
+    assert seen
+    assert all(seen)
 
 
 def test_predictions_are_probabilities(data: Any, make_module: Make, make_trainer: Make):
