@@ -67,6 +67,14 @@ class Kills(Callback):
         kill_at = Path("kill_at")
         if kill_at.exists() and trainer.global_step == int(kill_at.read_text()):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Stops(Callback):
+    """Sends the signal that the file stop_with names to the second process."""
+
+    def on_before_zero_grad(self, trainer, *rest):
+        if trainer.global_rank == 1 and trainer.global_step == 3:
+            os.kill(os.getpid(), getattr(signal, Path("stop_with").read_text()))
 '''
 CONFIG = {
     "seed_everything": 1,
@@ -173,6 +181,16 @@ def test_a_killed_process_resumes_to_the_weights_of_an_unbroken_one(folder, comm
     resumed = torch.load(last, weights_only=True)
     assert resumed["global_step"] == unbroken["global_step"] == 40
     torch.testing.assert_close(resumed["state_dict"], unbroken["state_dict"], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_one_of_two_processes_stops_both_with_a_checkpoint(folder, command, name):
+    (folder / "stop_with").write_text(name)
+    own = ["--trainer.callbacks+=my_data.Stops", "--trainer.max_epochs", "9"]
+    command("fit", "--trainer.devices", "2", "--trainer.strategy", "ddp", *own, status=1)
+    last = folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 4
 
 
 @pytest.mark.slow

@@ -31,14 +31,19 @@ class LastCheckpoint(ModelCheckpoint):
         self.every_n_steps = every_n_steps
         self._steps_before = 0
         self._told_to_stop = False
-        self._old_handler: Any = None
+        self._old_handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C."""
+        """Take over Ctrl-C and SIGTERM.
+
+        Lightning's own handler of SIGTERM talks to the other processes from within, and with
+        several of them hangs.
+        """
         super().on_train_start(trainer, pl_module)
         self._told_to_stop = False
         if threading.current_thread() is threading.main_thread():
-            self._old_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old_handlers[number] = signal.signal(number, self._on_signal)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -61,9 +66,9 @@ class LastCheckpoint(ModelCheckpoint):
             return
         stop = self._told_to_stop
         if trainer.world_size > 1:
+            # Saving waits for all processes, so all of them decide alike.
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        # Lightning itself ends the run after a SIGTERM, once this method has returned.
-        if stop or trainer.received_sigterm or trainer.global_step % self.every_n_steps == 0:
+        if stop or trainer.global_step % self.every_n_steps == 0:
             trainer.save_checkpoint(self.path)
         if stop:
             rank_zero_info(
@@ -73,14 +78,14 @@ class LastCheckpoint(ModelCheckpoint):
             raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give Ctrl-C back."""
+        """Give the signals back."""
         super().on_train_end(trainer, pl_module)
         self._give_back()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Give Ctrl-C back."""
+        """Give the signals back."""
         super().on_exception(trainer, pl_module, exception)
         self._give_back()
 
@@ -89,13 +94,12 @@ class LastCheckpoint(ModelCheckpoint):
         """Where the file lies; known once the run has begun."""
         return Path(self.dirpath or ".") / f"{self.filename}{self.FILE_EXTENSION}"
 
-    def _on_interrupt(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: Any) -> None:
         if self._told_to_stop:
             raise KeyboardInterrupt
         self._told_to_stop = True
         rank_zero_info("\nstopping after this batch (Ctrl-C once more stops at once)")
 
     def _give_back(self) -> None:
-        if self._old_handler is not None:
-            signal.signal(signal.SIGINT, self._old_handler)
-            self._old_handler = None
+        while self._old_handlers:
+            signal.signal(*self._old_handlers.popitem())

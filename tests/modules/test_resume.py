@@ -90,12 +90,12 @@ class Signals(Callback):
 def test_a_run_that_is_told_to_stop_finishes_its_batch_and_can_go_on(
     number: int, make_trainer: Callable[..., Trainer], tmp_path: Path
 ):
-    before = signal.getsignal(signal.SIGINT)
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     unbroken = run(make_trainer)
     callbacks = [Signals(BATCHES + 1, number), LastCheckpoint(dirpath=str(tmp_path))]
     with pytest.raises(SystemExit):
         run(make_trainer, callbacks=callbacks, enable_checkpointing=True)
-    assert signal.getsignal(signal.SIGINT) == before
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == BATCHES + 2
     resumed = run(make_trainer, tmp_path / "last.ckpt")
