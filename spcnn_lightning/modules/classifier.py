@@ -1,14 +1,17 @@
 """Training, evaluation and prediction of a network that maps a sparse batch to class scores."""
 
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from spcnn_lightning.adapters.auto import agree_on_backends
@@ -59,10 +62,12 @@ class SparseClassifier(LightningModule):
         interval: The schedule moves on after each "epoch" (the paper's programs) or each "step".
         label_smoothing: Share of the training target that is spread over all classes. The loss of
             the other splits is never smoothed.
+        warmup_steps: Over so many optimiser steps the learning rate rises linearly to what the
+            schedule says. Networks with hundreds of classes may need some hundred to start.
 
     Raises:
-        ValueError: If the number of classes is missing, or is not what the network has, or the
-            smoothing is no share.
+        ValueError: If the number of classes is missing, or is not what the network has, the
+            smoothing is no share, or the number of steps is negative.
         OptimizerError: When training begins, if the optimiser or the schedule refuses arguments.
         NonFiniteLossError: In training and evaluation, if the loss becomes NaN or infinite. On an
             accelerator it is looked at every ``log_every_n_steps`` batches, since each look makes
@@ -77,8 +82,11 @@ class SparseClassifier(LightningModule):
         num_classes: int | None = None,
         interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
+        warmup_steps: int = 0,
     ) -> None:
         super().__init__()
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {warmup_steps}: give 0 or a number of steps")
         if not 0 <= label_smoothing < 1:
             raise ValueError(
                 f"label_smoothing is {label_smoothing}: it is a share, from 0 to less than 1"
@@ -89,6 +97,7 @@ class SparseClassifier(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.interval = interval
         self.label_smoothing = label_smoothing
+        self.warmup_steps = warmup_steps
         self.num_classes = _checked_num_classes(network, num_classes)
         self.dropout_seed: int | None = None
         # Flat, since a ModuleDict cannot have a key "train".
@@ -159,6 +168,27 @@ class SparseClassifier(LightningModule):
         monitor = getattr(scheduler, "monitor", "val/loss")
         schedule = {"scheduler": scheduler, "interval": self.interval, "monitor": monitor}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take a step, with a smaller learning rate while it warms up.
+
+        The optimiser keeps the rate of the schedule, so that a checkpoint holds no other.
+        """
+        share = min(1.0, (self.trainer.global_step + 1) / max(self.warmup_steps, 1))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = share * group["lr"]
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        finally:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
 
     def setup(self, stage: str) -> None:
         """Look at the engine afresh: device or precision may be others than before."""

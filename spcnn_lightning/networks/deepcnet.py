@@ -31,7 +31,7 @@ class NotationNetwork(SparseNetwork):
         dropout: A number p means p * i / l after each hidden layer of level i of l; a sequence
             gives one number for each of the levels 0..l.
         slope: Negative slope of the leaky ReLU; 0 is ReLU.
-        init: Start values: ``"paper"`` or ``"he"``.
+        init: Start values: ``"paper"``, or ``"he"`` with a classifier that starts next to zero.
         readout: ``"site"``, or ``"mean"`` or ``"max"`` for larger fields.
         backend: Name of the engine, or "auto".
 
@@ -65,7 +65,11 @@ class NotationNetwork(SparseNetwork):
         per_axis(shape, dimensions, "spatial_shape")
         layers, channels = _hidden_layers(spec, in_channels, dimensions, dropout, slope, init)
         super().__init__(layers, channels, num_classes, in_channels, shape, readout)
-        nn.init.xavier_uniform_(self.classifier.weight)  # alpha = 1 in the programs of the paper
+        # Xavier's is alpha = 1 in the programs of the paper. What all samples share dominates the
+        # features at first. With hundreds of classes an optimiser unlearns that by switching the
+        # features off, and stays at chance, unless the scores are next to zero anyway.
+        gain = 1.0 if init == "paper" else 0.01
+        nn.init.xavier_uniform_(self.classifier.weight, gain)
         nn.init.zeros_(self.classifier.bias)
         self.notation = notation
         self.backend = backend
@@ -86,7 +90,7 @@ class DeepCNet(NotationNetwork):
         spatial_shape: Sizes of the field; (3 * 2**levels, ...) if not given.
         dropout: p for the ramp p * i / l over the levels i = 0..l, or one number per level.
         slope: Negative slope of the leaky ReLU; 0 is ReLU, as in the paper.
-        init: Start values: ``"paper"`` or ``"he"``.
+        init: Start values: ``"paper"``, or ``"he"`` with a classifier that starts next to zero.
         readout: ``"site"``, or ``"mean"`` or ``"max"`` for larger fields.
         backend: Name of the engine, or "auto".
 

@@ -60,8 +60,8 @@ def make_module() -> Callable[..., SparseClassifier]:
     ) -> SparseClassifier:
         torch.manual_seed(5)
         network = DeepCNet(1, 4, 1, num_classes, dropout=dropout)
-        optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-        return SparseClassifier(network, optimizer, **arguments)
+        arguments.setdefault("optimizer", partial(torch.optim.SGD, lr=0.1, momentum=0.9))
+        return SparseClassifier(network, **arguments)
 
     return make
 

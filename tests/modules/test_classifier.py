@@ -119,14 +119,15 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     data: Any, make_module: Make, make_trainer: Make, tmp_path: Any
 ):
     schedule = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5)
-    unbroken = make_module(dropout=0.5, lr_scheduler=schedule)
+    make = partial(make_module, dropout=0.5, lr_scheduler=schedule, warmup_steps=10)
+    unbroken = make()
     make_trainer(max_epochs=3).fit(unbroken, data)
 
-    first = make_module(dropout=0.5, lr_scheduler=schedule)
+    first = make()
     trainer = make_trainer(max_epochs=2)
     trainer.fit(first, data)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    resumed = make_module(dropout=0.5, lr_scheduler=schedule)
+    resumed = make()
     make_trainer(max_epochs=3).fit(resumed, data, ckpt_path=tmp_path / "a.ckpt")
 
     torch.testing.assert_close(
@@ -142,6 +143,30 @@ def test_the_schedule_moves_on_after_each_interval(
     trainer = make_trainer(max_epochs=2)
     trainer.fit(make_module(lr_scheduler=schedule, interval=interval), data)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**steps)
+
+
+def test_the_learning_rate_warms_up_and_the_schedule_keeps_its_own(
+    data: Any, make_module: Make, make_trainer: Make
+):
+    taken: list[float] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            taken.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    module = make_module(
+        optimizer=partial(Watched, lr=0.1),
+        lr_scheduler=partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5),
+        warmup_steps=6,
+    )
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(module, data)
+    # Four batches an epoch: the schedule halves the rate after the fourth.
+    expected = [0.1 * step / 6 for step in (1, 2, 3, 4)]
+    expected += [0.05 * share for share in (5 / 6, 1, 1, 1)]
+    assert taken == pytest.approx(expected)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.025)
 
 
 def test_a_loss_that_is_not_finite_stops_training(data: Any, make_module: Make, make_trainer: Make):

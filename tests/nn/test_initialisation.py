@@ -57,8 +57,14 @@ def test_the_networks_use_the_window_and_the_pooling_that_follow():
 
 
 def test_the_classifier_starts_as_in_the_programs_of_the_paper():
-    classifier = DeepCNet(2, 60, 3, 10).classifier
+    classifier = DeepCNet(2, 60, 3, 10, init="paper").classifier
     assert fills(classifier.weight, math.sqrt(6 / (180 + 10)))
+    assert not classifier.bias.any()
+
+
+def test_the_classifier_of_he_starts_next_to_zero_but_not_at_zero():
+    classifier = DeepCNet(2, 60, 3, 10).classifier
+    assert fills(classifier.weight, 0.01 * math.sqrt(6 / (180 + 10)))
     assert not classifier.bias.any()
 
 
