@@ -40,6 +40,7 @@ from spcnn_lightning.datamodules.sources import (
     Assamese,
     CanvasJson,
     CasiaOLHWDB,
+    FewLabels,
     HanziMedians,
     InkML,
     KanjiVG,
@@ -53,6 +54,7 @@ from spcnn_lightning.datamodules.sources import (
     StrokeTemplates,
     Tegaki,
     Tomoe,
+    WriterFold,
 )
 from spcnn_lightning.datamodules.splits import split_validation
 from spcnn_lightning.datamodules.strokes import Strokes, StrokeSet
@@ -75,6 +77,7 @@ __all__ = [
     "EpochBatchSampler",
     "EpochLoader",
     "EpochSampler",
+    "FewLabels",
     "HandwritingAugmentation",
     "HandwritingDataModule",
     "HandwritingDataset",
@@ -105,6 +108,7 @@ __all__ = [
     "Tegaki",
     "Tomoe",
     "UndirectedOctogram",
+    "WriterFold",
     "largest_features",
     "split_validation",
 ]

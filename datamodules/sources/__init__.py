@@ -16,11 +16,13 @@ from spcnn_lightning.datamodules.sources.simulated_hanzi import SimulatedHanzi
 from spcnn_lightning.datamodules.sources.stroke_templates import StrokeTemplates
 from spcnn_lightning.datamodules.sources.tegaki import Tegaki
 from spcnn_lightning.datamodules.sources.tomoe import Tomoe
+from spcnn_lightning.datamodules.sources.views import FewLabels, WriterFold
 
 __all__ = [
     "Assamese",
     "CanvasJson",
     "CasiaOLHWDB",
+    "FewLabels",
     "HanziMedians",
     "InkML",
     "KanjiVG",
@@ -34,4 +36,5 @@ __all__ = [
     "StrokeTemplates",
     "Tegaki",
     "Tomoe",
+    "WriterFold",
 ]

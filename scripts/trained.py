@@ -1,0 +1,66 @@
+"""What the comparisons of this folder share: train by a config, predict any characters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from numpy.typing import NDArray
+
+from spcnn_lightning.cli import SpcnnCLI
+from spcnn_lightning.commands.experiment import load_experiment
+from spcnn_lightning.core.collate import collate
+from spcnn_lightning.datamodules import HandwritingDataset
+from spcnn_lightning.datamodules.characters import Characters
+from spcnn_lightning.datamodules.handwriting import HandwritingDataModule
+
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+
+
+class Trained(NamedTuple):
+    """A network after its training.
+
+    Attributes:
+        module: Holds the network.
+        data: What it was trained on.
+        minutes: How long the training took; 0 if it was read from a checkpoint.
+    """
+
+    module: LightningModule
+    data: HandwritingDataModule
+    minutes: float = 0.0
+
+    def errors(self, characters: Characters) -> NDArray[np.bool_]:
+        """Return whether the network is wrong about each character, shape (B,)."""
+        prepare = HandwritingDataset(
+            characters, self.data.evaluation_rasteriser, self.data.feature_scale
+        )
+        self.module.eval()
+        wrong = []
+        with torch.inference_mode():
+            for start in range(0, len(prepare), 100):
+                keys = range(start, min(start + 100, len(prepare)))
+                batch, targets = collate([prepare.prepare(keys)])
+                wrong.append(self.module(batch).argmax(dim=1) != targets)
+        return torch.cat(wrong).numpy()
+
+
+def train(config: str, overrides: Sequence[str], folder: Path) -> Trained:
+    """Train as ``spcnn fit --config CONFIG OVERRIDES`` does; logs and checkpoints go to folder."""
+    start = time.perf_counter()
+    words = ["fit", "--config", config, f"--trainer.default_root_dir={folder}", *QUIET]
+    cli = SpcnnCLI("spcnn", [*words, *overrides])
+    assert isinstance(cli.datamodule, HandwritingDataModule)
+    return Trained(cli.model, cli.datamodule, (time.perf_counter() - start) / 60)
+
+
+def load(config: str, overrides: Sequence[str], checkpoint: str) -> Trained:
+    """Read a checkpoint of a run with this config."""
+    found = load_experiment(config, overrides, checkpoint)
+    assert isinstance(found.data, HandwritingDataModule)
+    return Trained(found.module, found.data)
