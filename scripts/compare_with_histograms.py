@@ -9,6 +9,7 @@
 Both learn from all characters of the training part. ``--folds`` runs all folds of a `WriterFold`:
 training and test part are joined, and each writer is held out once. ``--other`` is a file of
 templates: other hands, as a second test. ``--ckpt_path`` reads a network in place of training it.
+``--passes 10`` averages the network's answers over 10 augmented copies too.
 All other options are those of ``spcnn fit``. The interval of the difference comes from resampling
 writers, whose characters succeed or fail together (characters, where writers are not known).
 """
@@ -46,7 +47,7 @@ def main() -> None:
             else:
                 trained = train(asked.config, words, folder)
             print(f"seed {seed}, fold {fold}: trained in {trained.minutes:.1f} min", flush=True)
-            for name, outcome in _compare(trained, asked.classifier, asked.other).items():
+            for name, outcome in _compare(trained, asked).items():
                 _print_line(f"seed {seed}, fold {fold}, {name}", *outcome)
                 results.setdefault(name, []).append(outcome)
     for name, outcomes in results.items():
@@ -63,26 +64,30 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--folds", type=int, default=0)
     parser.add_argument("--other", type=Path, help="npz file of templates, as a second test")
+    parser.add_argument("--passes", type=int, default=1, help="augmented copies to average over")
     parser.add_argument("--ckpt_path")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     return parser.parse_known_args()
 
 
 def _compare(
-    trained: Trained, classifier: str, other: Path | None
+    trained: Trained, asked: argparse.Namespace
 ) -> dict[str, tuple[NDArray, NDArray, NDArray]]:
     """Return, for each test, who wrote what and where the network and the classifier are wrong."""
     source = trained.data.source
-    fitted = fit(classifier, source.characters("train"))
+    fitted = fit(asked.classifier, source.characters("train"))
     tests: dict[str, Characters] = {"test": source.characters("test")}
-    if other is not None:
-        tests[other.stem] = StrokeTemplates(other, list(source.class_names)).test()
+    if asked.other:
+        tests[asked.other.stem] = StrokeTemplates(asked.other, list(source.class_names)).test()
     outcomes = {}
     for name, characters in tests.items():
         wrong = fitted.predict(histograms(characters)) != characters.labels
         writers = characters.writers
         groups = np.arange(len(wrong)) if writers is None else writers
         outcomes[name] = (groups, trained.errors(characters), wrong)
+        if asked.passes > 1:
+            several = trained.errors(characters, asked.passes)
+            outcomes[f"{name}, {asked.passes} passes"] = (groups, several, wrong)
     return outcomes
 
 

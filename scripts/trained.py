@@ -35,18 +35,25 @@ class Trained(NamedTuple):
     data: HandwritingDataModule
     minutes: float = 0.0
 
-    def errors(self, characters: Characters) -> NDArray[np.bool_]:
-        """Return whether the network is wrong about each character, shape (B,)."""
-        prepare = HandwritingDataset(
-            characters, self.data.evaluation_rasteriser, self.data.feature_scale
-        )
+    def errors(self, characters: Characters, passes: int = 1) -> NDArray[np.bool_]:
+        """Return whether the network is wrong about each character, shape (B,).
+
+        With several passes, its probabilities are averaged over so many augmented copies.
+        """
+        data = self.data
+        rasteriser = data.evaluation_rasteriser if passes == 1 else data.training_rasteriser
+        prepare = HandwritingDataset(characters, rasteriser, data.feature_scale)
         self.module.eval()
         wrong = []
         with torch.inference_mode():
             for start in range(0, len(prepare), 100):
-                keys = range(start, min(start + 100, len(prepare)))
-                batch, targets = collate([prepare.prepare(keys)])
-                wrong.append(self.module(batch).argmax(dim=1) != targets)
+                places = range(start, min(start + 100, len(prepare)))
+                total = torch.zeros(len(places), data.num_classes)
+                for number in range(passes):
+                    keys = [(number, place) for place in places]
+                    batch, targets = collate([prepare.prepare(keys)])
+                    total += self.module(batch).softmax(dim=1)
+                wrong.append(total.argmax(dim=1) != targets)
         return torch.cat(wrong).numpy()
 
 
