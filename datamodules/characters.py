@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +55,10 @@ class Subset:
         """Who wrote each character, shape (B,), if known."""
         writers = self.characters.writers
         return None if writers is None else writers[self.indices]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers compute what was cached anew, rather than receive it.
+        return {"characters": self.characters, "indices": self.indices}
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -52,7 +52,7 @@ class Shards(StrokeSource):
         """Raise `DataError` if a file is missing or has another size than it should."""
         for part, shard in self.manifest.parts.items():
             for name in shard.sha256:
-                self._check_size(part, name, shard)
+                _of_right_size(self.root, part, name, shard)
 
     def train(self) -> StrokeSet:
         """Return the training part, memory-mapped."""
@@ -69,8 +69,10 @@ class Shards(StrokeSource):
                 f"{self.root} holds no {part} part, only {', '.join(self.manifest.parts)}: "
                 "prepare it with --parts train test"
             )
-        arrays = {name: self._map(part, name, shard) for name in shard.sha256}
-        strokes = StrokeSet(**arrays, validate=False)
+        if self.verify:
+            for name in shard.sha256:
+                self._verify(part, name, shard)
+        strokes = MappedStrokeSet(self.root, part, shard)
         if strokes.labels.max() >= self.num_classes:
             raise DataError(
                 f"{self.root}: label {strokes.labels.max()} of {self.num_classes} classes in "
@@ -78,24 +80,55 @@ class Shards(StrokeSource):
             )
         return strokes
 
-    def _map(self, part: str, name: str, shard: Shard) -> Any:
-        path = self._check_size(part, name, shard)
-        if self.verify and (found := file_checksum(path)) != shard.sha256[name]:
+    def _verify(self, part: str, name: str, shard: Shard) -> None:
+        path = _of_right_size(self.root, part, name, shard)
+        if (found := file_checksum(path)) != shard.sha256[name]:
             raise DataError(
                 f"{path}: SHA-256 is {found[:16]}..., expected {shard.sha256[name][:16]}...: the "
                 "file was changed; prepare the data again"
             )
-        field = FIELDS[name]
-        # The header says the same as the manifest, and the checksum covers it.
-        return np.memmap(path, field.dtype, "r", HEADER_BYTES, shard.shape(name))
 
-    def _check_size(self, part: str, name: str, shard: Shard) -> Path:
-        path, field = shard_file(self.root, part, name), FIELDS[name]
-        expected = HEADER_BYTES + math.prod(shard.shape(name)) * field.dtype.itemsize
-        found = path.stat().st_size if path.is_file() else None
-        if found != expected:
-            raise DataError(
-                f"{path}: {'missing' if found is None else f'{found} bytes'}, expected {expected} "
-                "bytes: copy the folder again, or prepare the data again"
-            )
-        return path
+
+class MappedStrokeSet(StrokeSet):
+    """One part of a folder of prepared strokes, memory-mapped.
+
+    A pickle of it names the files and holds none of their data: where it is read, say in a worker
+    that was spawned, the files are mapped again.
+
+    Args:
+        root: The folder.
+        part: "train" or "test".
+        shard: What the manifest says of the part.
+
+    Raises:
+        DataError: If a file is missing or has another size than it should, also from unpickling.
+    """
+
+    _opened: tuple[Path, str, Shard]
+
+    def __init__(self, root: Path, part: str, shard: Shard) -> None:
+        arrays = {name: _mapped(root, part, name, shard) for name in shard.sha256}
+        super().__init__(**arrays, validate=False)
+        # Not relative: a process that reads the pickle may run in another folder.
+        object.__setattr__(self, "_opened", (root.absolute(), part, shard))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedStrokeSet, self._opened
+
+
+def _mapped(root: Path, part: str, name: str, shard: Shard) -> Any:
+    path, dtype = _of_right_size(root, part, name, shard), FIELDS[name].dtype
+    # The header says the same as the manifest, and the checksum covers it.
+    return np.memmap(path, dtype, "r", HEADER_BYTES, shard.shape(name))
+
+
+def _of_right_size(root: Path, part: str, name: str, shard: Shard) -> Path:
+    path, field = shard_file(root, part, name), FIELDS[name]
+    expected = HEADER_BYTES + math.prod(shard.shape(name)) * field.dtype.itemsize
+    found = path.stat().st_size if path.is_file() else None
+    if found != expected:
+        raise DataError(
+            f"{path}: {'missing' if found is None else f'{found} bytes'}, expected {expected} "
+            "bytes: copy the folder again, or prepare the data again"
+        )
+    return path
