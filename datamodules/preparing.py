@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.file_lock import locked
 from spcnn_lightning.datamodules.manifest import FIELDS, Manifest, Shard, shard_file
 from spcnn_lightning.datamodules.npy_files import GrowingArray, file_checksum
 from spcnn_lightning.datamodules.sources.base import PARTS, Piece, StrokeSource
@@ -83,14 +84,37 @@ def prepare(
 
     Raises:
         DataError: If a record is damaged, a part is empty, some characters only have writers, time
-            or pressure, ``out`` holds something, or ``<out>.partial`` was begun otherwise.
+            or pressure, ``out`` holds something, ``<out>.partial`` was begun otherwise, or another
+            process prepares the same folder at this moment.
     """
+    source.check()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = out.with_name(f"{out.name}.lock")
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(lock))
+        except BlockingIOError as error:
+            raise DataError(
+                f"{out} is being prepared by another process, which holds {lock}: wait for its "
+                "end, or give another --out"
+            ) from error
+        return _prepare(source, out, description, parts, skip_damaged, report)
+
+
+def _prepare(
+    source: StrokeSource,
+    out: Path,
+    description: Mapping[str, Any],
+    parts: Sequence[str],
+    skip_damaged: bool,
+    report: Callable[[Progress], None],
+) -> Manifest:
+    """Do what `prepare` says, while no other process does."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} holds something already: give a new folder as --out")
-    source.check()
     pieces = {part: source.pieces(part) for part in parts}
     partial = out.with_name(f"{out.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(exist_ok=True)
     journal = _open_journal(partial, _origin(description, source, pieces))
     for part in parts:
         _write_part(part, pieces[part], source.num_classes, journal, partial, skip_damaged, report)
