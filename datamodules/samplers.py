@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from spcnn_lightning.datamodules.randomness import seeded_order
@@ -57,17 +58,17 @@ class EpochSampler(Sampler[Key]):
         """Choose the epoch that iteration yields from now on."""
         self.epoch = epoch
 
-    def keys(self, epoch: int) -> list[Key]:
-        """Return the keys of an epoch for this process, in order."""
+    def indices(self, epoch: int) -> NDArray[np.int64]:
+        """Return the samples of an epoch for this process, in order."""
         order = np.arange(self.num_samples)
         if self.shuffle:
             order = seeded_order(self.num_samples, self.seed, _ORDER_STREAM, epoch)
         if self.pad:
             order = np.resize(order, len(self) * self.world_size)
-        return [(epoch, index) for index in order[self.rank :: self.world_size].tolist()]
+        return order[self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self.keys(self.epoch))
+        return iter(_keys(self.epoch, self.indices(self.epoch)))
 
     def __len__(self) -> int:
         missing = self.world_size - 1 if self.pad else self.world_size - 1 - self.rank
@@ -108,11 +109,16 @@ class EpochBatchSampler(Sampler[list[Key]]):
         # Not a generator: the epoch counts at the moment of iter(), not of the first next().
         epoch = self.sampler.epoch
         skip = self._resumed[1] if epoch == self._resumed[0] else 0
-        keys = self.sampler.keys(epoch)
+        indices = self.sampler.indices(epoch)
         starts = range(skip * self.batch_size, len(self) * self.batch_size, self.batch_size)
-        return (keys[start : start + self.batch_size] for start in starts)
+        # Keys are made batch by batch: those of a million samples would take 100 MB.
+        return (_keys(epoch, indices[start : start + self.batch_size]) for start in starts)
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, whatever is left out at its start."""
         extra = 0 if self.drop_last else self.batch_size - 1
         return (len(self.sampler) + extra) // self.batch_size
+
+
+def _keys(epoch: int, indices: NDArray[np.int64]) -> list[Key]:
+    return [(epoch, index) for index in indices.tolist()]
