@@ -54,6 +54,7 @@ from spcnn_lightning.datamodules.sources import (
     StrokeTemplates,
     Tegaki,
     Tomoe,
+    Unipen,
     WriterFold,
 )
 from spcnn_lightning.datamodules.splits import split_validation
@@ -108,6 +109,7 @@ __all__ = [
     "Tegaki",
     "Tomoe",
     "UndirectedOctogram",
+    "Unipen",
     "WriterFold",
     "largest_features",
     "split_validation",

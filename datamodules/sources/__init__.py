@@ -16,6 +16,7 @@ from spcnn_lightning.datamodules.sources.simulated_hanzi import SimulatedHanzi
 from spcnn_lightning.datamodules.sources.stroke_templates import StrokeTemplates
 from spcnn_lightning.datamodules.sources.tegaki import Tegaki
 from spcnn_lightning.datamodules.sources.tomoe import Tomoe
+from spcnn_lightning.datamodules.sources.unipen import Unipen
 from spcnn_lightning.datamodules.sources.views import FewLabels, WriterFold
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "StrokeTemplates",
     "Tegaki",
     "Tomoe",
+    "Unipen",
     "WriterFold",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources.base import StrokeSource
-from spcnn_lightning.datamodules.sources.unipen import parse_unipen_digits
+from spcnn_lightning.datamodules.sources.pendigits_text import parse_unipen_digits
 from spcnn_lightning.datamodules.sources.unix_compress import uncompress
 from spcnn_lightning.datamodules.strokes import StrokeSet
 

@@ -1,151 +1,105 @@
-"""Reader for the UNIPEN-like text of the original Pendigits files."""
+"""Unipen: labelled segments of files in the UNIPEN 1.0 text format."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spcnn_lightning.core.errors import DataError
-from spcnn_lightning.datamodules.sources.parsing import shortened
-from spcnn_lightning.datamodules.strokes import StrokeSet, offsets_of
+from spcnn_lightning.datamodules.sources.base import OnDamage
+from spcnn_lightning.datamodules.sources.files import Line, read_lines
+from spcnn_lightning.datamodules.sources.parsing import build_character, writer_number
+from spcnn_lightning.datamodules.sources.unipen_text import Segment, UnipenReader
+from spcnn_lightning.datamodules.sources.user_files import UserFiles
+from spcnn_lightning.datamodules.strokes import Strokes
 
-_SEGMENT = re.compile(r'\.SEGMENT\s+DIGIT\s+(\d{1,9})(?:-(\d{1,9}))?\s+\?\s+"(\d{1,9})"', re.ASCII)
-_POINT = re.compile(r"(\d{1,9})\s+(\d{1,9})", re.ASCII)
-_COMMENT = re.compile(r"\.COMMENT\s+(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})", re.ASCII)
-LARGEST_COORDINATE = 500
-"""The tablet of Pendigits is 500 by 500; more is a damaged line."""
-
-_SKIPPED = (".INCLUDE", ".LEXICON", ".HIERARCHY", ".DT")
+DEEPEST_INCLUDE = 8
 
 
-def parse_unipen_digits(text: str, name: str, num_classes: int = 10) -> StrokeSet:
-    """Read characters with labels and writers; nothing that the text holds is passed over.
+class Unipen(UserFiles):
+    """Segments of one type, with the pen's way while it was down: UNIPEN, UJIpenchars and others.
 
-    The grammar, one item a line: ``.SEGMENT DIGIT <stroke numbers> ? "<label>"``, ``.COMMENT
-    <label> <writer> <serial>``, then for each stroke ``.PEN_DOWN``, lines of two integers (x, and y
-    upwards), ``.PEN_UP``. The stroke numbers count through the file and are checked, and so is the
-    second statement of the label.
+    An included file is looked for beside the file that names it, in the folders above up to
+    ``root``, and in an ``include`` folder of each. Writers are numbered by the CRC-32 of their
+    `.WRITER_ID`.
 
     Args:
-        text: The contents of the file.
-        name: Its name, for errors.
-        num_classes: Labels must lie below it.
-
-    Returns:
-        Rows point downwards: minus the y of the file.
-
-    Raises:
-        DataError: At the first line that does not fit, naming it, or if the text ends in the
-            middle of a character.
+        root: The folder that holds both parts.
+        level: Type of the segments to read, such as "CHARACTER", "DIGIT" or "WORD". None: the last
+            that `.HIERARCHY` names.
+        keep_writers: False leaves writers out, for files of which only some name them.
+        **arguments: As of `UserFiles`.
     """
-    reader = _Reader(name, num_classes)
-    for reader.line, raw in enumerate(text.split("\n"), start=1):
-        if line := raw.strip():
-            reader.read(line)
-    return reader.finish()
 
+    patterns = tuple(
+        f"**/*.{end}{gz}" for end in ("dat", "unp", "upn", "txt") for gz in ("", ".gz")
+    )
+    what = "UNIPEN files"
 
-@dataclass
-class _Reader:
-    name: str
-    num_classes: int
-    points: list[tuple[int, int]] = field(default_factory=list)
-    stroke_lengths: list[int] = field(default_factory=list)
-    strokes_per_character: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    writers: list[int] = field(default_factory=list)
-    label: int = -1  # of the segment whose comment is awaited
-    strokes_left: int = 0
-    stroke_begin: int = -1  # first point of the stroke being read; -1 while the pen is up
-    line: int = 0
+    def __init__(
+        self,
+        root: str | Path,
+        level: str | None = None,
+        keep_writers: bool = True,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(root, **arguments)
+        self.level, self.keep_writers = level, keep_writers
 
-    def read(self, line: str) -> None:
-        if not line.startswith("."):
-            self._point(line)
-        elif line == ".PEN_DOWN":
-            self._pen_down()
-        elif line == ".PEN_UP":
-            self._pen_up()
-        elif line.startswith(".SEGMENT"):
-            self._segment(line)
-        elif line.startswith(".COMMENT"):
-            self._comment(line)
-        elif line.split(maxsplit=1)[0] not in _SKIPPED or self.stroke_begin >= 0:
-            expected = "a point or .PEN_UP" if self.stroke_begin >= 0 else "a known directive"
-            self._fail(line, expected)
+    def read_labels(self, path: Path) -> Iterator[str]:
+        """Yield the labels of a file."""
+        yield from (segment.label for segment in self._segments(path, lambda _: None))
 
-    def finish(self) -> StrokeSet:
-        if self.label >= 0 or self.strokes_left or self.stroke_begin >= 0:
-            missing = (
-                ".PEN_UP" if self.stroke_begin >= 0 else f"{max(self.strokes_left, 1)} more strokes"
-            )
-            raise DataError(
-                f"{self.name}: the text ends after line {self.line} in the middle of character "
-                f"{len(self.labels)}: expected {missing}; the file is cut off, get it again"
-            )
-        if not self.labels:
-            raise DataError(f"{self.name}: no .SEGMENT in {self.line} lines: not a Pendigits file")
-        points = np.array(self.points, np.float32)
-        return StrokeSet(
-            np.stack([-points[:, 1], points[:, 0]], axis=1),
-            offsets_of(self.stroke_lengths),
-            offsets_of(self.strokes_per_character),
-            np.array(self.labels, np.int64),
-            np.array(self.writers, np.int32),
+    def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
+        """Yield the segments of a file."""
+        for segment in self._segments(path, on_damage):
+            try:
+                label = self.table.number(segment.label, segment.where)
+                if label is not None:
+                    yield self._character(segment, label)
+            except DataError as error:
+                on_damage(error)
+
+    def _segments(self, path: Path, on_damage: OnDamage) -> Iterator[Segment]:
+        reader = UnipenReader(self.level, on_damage, self._includes(path, on_damage))
+        yield from reader.segments(read_lines(path, on_damage))
+
+    def _includes(self, path: Path, on_damage: OnDamage) -> Callable[[str], Iterator[Line] | None]:
+        """Return what finds the lines of a file that ``path`` includes, each only once."""
+        top = self.root.resolve()
+        seen = {path.resolve()}
+
+        def include(name: str) -> Iterator[Line] | None:
+            folder = path.resolve().parent
+            above = [folder, *folder.parents]
+            above = above[: above.index(top) + 1] if top in above else above[:1]
+            for place in (inside / name for up in above for inside in (up, up / "include")):
+                found = place.resolve()
+                if top in found.parents and found.is_file() and found not in seen:
+                    if len(seen) > DEEPEST_INCLUDE:
+                        return None
+                    seen.add(found)
+                    return read_lines(found, on_damage)
+            return None
+
+        return include
+
+    def _character(self, segment: Segment, label: int) -> Strokes:
+        x, y = segment.axes.index("X"), segment.axes.index("Y")
+
+        def column(name: str, wanted: bool) -> list[Any] | None:
+            if not wanted or name not in segment.axes:
+                return None
+            return [stroke[:, segment.axes.index(name)] for stroke in segment.strokes]
+
+        return build_character(
+            [np.stack([-stroke[:, y], stroke[:, x]], axis=1) for stroke in segment.strokes],
+            label,
+            writer_number(segment.writer) if segment.writer and self.keep_writers else None,
+            time=column("T", self.keep_time),
+            pressure=column("P", self.keep_pressure),
+            where=segment.where,
         )
-
-    def _point(self, line: str) -> None:
-        if self.stroke_begin < 0:
-            self._fail(line, "a directive: the pen is up")
-        if not (match := _POINT.fullmatch(line)):
-            self._fail(line, f"two integers from 0 to {LARGEST_COORDINATE}")
-        x, y = int(match[1]), int(match[2])
-        if max(x, y) > LARGEST_COORDINATE:
-            self._fail(line, f"two integers from 0 to {LARGEST_COORDINATE}")
-        self.points.append((x, y))
-
-    def _pen_down(self) -> None:
-        if self.stroke_begin >= 0:
-            self._fail(".PEN_DOWN", "a point or .PEN_UP: the pen is down already")
-        if self.label >= 0 or not self.strokes_left:
-            wanted = ".COMMENT" if self.label >= 0 else ".SEGMENT: no stroke of the last is left"
-            self._fail(".PEN_DOWN", wanted)
-        self.stroke_begin = len(self.points)
-
-    def _pen_up(self) -> None:
-        if self.stroke_begin < 0 or len(self.points) == self.stroke_begin:
-            self._fail(".PEN_UP", ".PEN_DOWN and at least one point before")
-        self.stroke_lengths.append(len(self.points) - self.stroke_begin)
-        self.stroke_begin = -1
-        self.strokes_left -= 1
-
-    def _segment(self, line: str) -> None:
-        if self.label >= 0 or self.strokes_left or self.stroke_begin >= 0:
-            self._fail(line, f"the rest of character {len(self.labels) - 1} first")
-        if not (match := _SEGMENT.fullmatch(line)):
-            self._fail(line, '.SEGMENT DIGIT <first>[-<last>] ? "<label>"')
-        first, last = int(match[1]), int(match[2] or match[1])
-        if first != len(self.stroke_lengths) or last < first:
-            self._fail(line, f"strokes numbered from {len(self.stroke_lengths)} on")
-        self.label, self.strokes_left = int(match[3]), last - first + 1
-        if self.label >= self.num_classes:
-            self._fail(line, f"a label from 0 to {self.num_classes - 1}")
-
-    def _comment(self, line: str) -> None:
-        if self.label < 0:
-            self._fail(line, ".SEGMENT before each .COMMENT")
-        match = _COMMENT.fullmatch(line)
-        if not match or int(match[1]) != self.label:
-            self._fail(
-                line, f".COMMENT {self.label} <writer> <serial>, as the .SEGMENT before says"
-            )
-        self.labels.append(self.label)
-        self.writers.append(int(match[2]))
-        self.strokes_per_character.append(self.strokes_left)
-        self.label = -1
-
-    def _fail(self, line: str, expected: str) -> NoReturn:
-        raise DataError(f"{self.name}: line {self.line}: {shortened(line)}, expected {expected}")

@@ -18,6 +18,7 @@ from spcnn_lightning.datamodules import (
     StrokeSource,
     Tegaki,
     Tomoe,
+    Unipen,
 )
 
 
@@ -131,6 +132,28 @@ BREAK
 BREAK
 """
 
+UNIPEN = """.VERSION 1.0
+.COORD X Y T
+.HIERARCHY WORD CHARACTER
+.WRITER_ID anna
+.SEGMENT WORD 0-3 OK "ab"
+.SEGMENT CHARACTER 0-1:1 OK "a"
+.SEGMENT CHARACTER 1:2-1,3 GOOD "\\""
+.PEN_DOWN
+ 10 20 0
+ 12 25 10
+.PEN_UP
+.PEN_DOWN
+ 30 20 30
+ 31 21 40
+ 32 22 50
+.PEN_UP
+ 33 23 60
+.PEN_DOWN
+ 34 24 70
+.DT 100
+"""
+
 SAMPLES = {
     "canvas": Sample("train/A/1.json", json.dumps(CANVAS).encode(), CanvasJson),
     "canvas lines": Sample(
@@ -146,6 +169,7 @@ SAMPLES = {
     "Tomoe": Sample(
         "handwriting-ja.xml", TOMOE.encode(), lambda root: Tomoe(root / "handwriting-ja.xml")
     ),
+    "UNIPEN 1.0": Sample("train/a.dat", UNIPEN.encode(), Unipen),
     "KanjiVG": Sample("04e8c.svg", KANJIVG.encode(), KanjiVG),
     "Assamese": Sample("W5/15.5.txt", ASSAMESE.encode(), Assamese),
     "Omniglot": Sample("Greek/character02/0394_07.txt", OMNIGLOT.encode(), Omniglot),

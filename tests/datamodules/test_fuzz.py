@@ -17,7 +17,7 @@ from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import Shards, StrokeSet, StrokeTemplates
 from spcnn_lightning.datamodules.manifest import FIELDS
 from spcnn_lightning.datamodules.preparing import prepare
-from spcnn_lightning.datamodules.sources.unipen import parse_unipen_digits
+from spcnn_lightning.datamodules.sources.pendigits_text import parse_unipen_digits
 
 resource = pytest.importorskip("resource", reason="limits are those of Unix")
 

@@ -6,7 +6,7 @@ import pytest
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import Pendigits, PenDigits8
 from spcnn_lightning.datamodules.sources import pendigits
-from spcnn_lightning.datamodules.sources.unipen import parse_unipen_digits
+from spcnn_lightning.datamodules.sources.pendigits_text import parse_unipen_digits
 
 TRAIN_COUNTS = [780, 779, 780, 719, 780, 720, 720, 778, 719, 719]
 TEST_COUNTS = [363, 364, 364, 336, 364, 335, 336, 364, 336, 336]
