@@ -6,7 +6,12 @@ from spcnn_lightning.datamodules.raster.augmentation import (
     HandwritingAugmentation,
 )
 from spcnn_lightning.datamodules.raster.directions import Octogram, UndirectedOctogram
-from spcnn_lightning.datamodules.raster.distortions import Elastic, SpeedWarp, StrokeDropping
+from spcnn_lightning.datamodules.raster.distortions import (
+    Elastic,
+    Mirror,
+    SpeedWarp,
+    StrokeDropping,
+)
 from spcnn_lightning.datamodules.raster.encoders import Bitmap, Encoder, Encodings
 from spcnn_lightning.datamodules.raster.motion import Curvature, Pressure, Speed
 from spcnn_lightning.datamodules.raster.paths import PenPaths, normalise
@@ -25,6 +30,7 @@ __all__ = [
     "Encodings",
     "HandwritingAugmentation",
     "LogSignature",
+    "Mirror",
     "Octogram",
     "PenPaths",
     "Pressure",

@@ -104,6 +104,28 @@ class StrokeDropping(Augmentation):
         return paths.keep_strokes(numbers >= np.repeat(limit, np.diff(paths.stroke_offsets)))
 
 
+class Mirror(Augmentation):
+    """Swaps left and right of a sample with a given probability: for drawings, not for writing.
+
+    Args:
+        probability: From 0 to 1.
+
+    Raises:
+        ValueError: If ``probability`` is out of range.
+    """
+
+    def __init__(self, probability: float = 0.5) -> None:
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability is {probability}: give one from 0 to 1")
+        self.probability = probability
+
+    def __call__(self, paths: PenPaths, box: float, random: SampleRandom) -> PenPaths:
+        """Return the samples, some mirrored about their middle column, which is column 0."""
+        mirrored = random.uniform(0) < self.probability
+        sign = np.where(mirrored, -1.0, 1.0)[paths.sample_of_point()]
+        return paths.moved(paths.points * np.stack([np.ones_like(sign), sign], axis=1))
+
+
 class SpeedWarp(Augmentation):
     """Lets time run faster and slower along a character, by a smooth random factor.
 

@@ -10,6 +10,7 @@ from spcnn_lightning.datamodules import (
     Elastic,
     HandwritingAugmentation,
     HandwritingDataModule,
+    Mirror,
     PenDigits8,
     Rasteriser,
     SpeedWarp,
@@ -25,6 +26,7 @@ STILL = HandwritingAugmentation(0.0, 0.0, 0.0, 0.0, 0.0)
 EACH = {
     "elastic": Elastic(0.05),
     "dropping": StrokeDropping(0.4),
+    "mirror": Mirror(),
     "speed": SpeedWarp(0.5),
     "all": Augmentations([HandwritingAugmentation(), Elastic(), StrokeDropping(), SpeedWarp()]),
 }
@@ -95,7 +97,13 @@ def test_the_same_seed_and_epoch_give_the_same_and_others_do_not(augmentation):
 
 @pytest.mark.parametrize(
     "augmentation",
-    [Elastic(0.0), StrokeDropping(0.0), SpeedWarp(0.0), Augmentations([STILL, Elastic(0.0)])],
+    [
+        Elastic(0.0),
+        StrokeDropping(0.0),
+        Mirror(0.0),
+        SpeedWarp(0.0),
+        Augmentations([STILL, Elastic(0.0)]),
+    ],
     ids=lambda augmentation: type(augmentation).__name__,
 )
 def test_no_amount_changes_nothing(augmentation):
@@ -148,6 +156,18 @@ def test_strokes_are_dropped_with_the_stated_probability_and_one_stays():
         expected = 3 * (1 - probability) + probability**3  # the one that stays of all three
         np.testing.assert_allclose(left.mean(), expected, rtol=0.03)
         assert len(after.points) == after.point_offsets[-1] == len(after.time)
+
+
+def test_a_sample_is_mirrored_as_a_whole_with_the_stated_probability():
+    before = normalise(letters(30).select(np.arange(3000) % 30), BOX)
+    after = Mirror(0.25)(before, BOX, random_of(range(3000)))
+    np.testing.assert_array_equal(after.points[:, 0], before.points[:, 0])
+    np.testing.assert_array_equal(np.abs(after.points[:, 1]), np.abs(before.points[:, 1]))
+    turned = after.points[:, 1] != before.points[:, 1]
+    sample = before.sample_of_point()
+    shares = np.bincount(sample, turned) / np.bincount(sample, before.points[:, 1] != 0)
+    assert set(shares) == {0.0, 1.0}
+    assert abs(shares.mean() - 0.25) < 0.03
 
 
 def test_the_strokes_that_stay_are_whole_and_in_order():
@@ -211,6 +231,7 @@ def test_all_distortions_run_before_rasterising():
         (lambda: Elastic(-0.1), "amount is -0.1"),
         (lambda: Elastic(float("nan")), "amount is nan"),
         (lambda: Elastic(0.1, 0.01), "scale is 0.01"),
+        (lambda: Mirror(1.1), "probability is 1.1"),
         (lambda: StrokeDropping(1.0), "probability is 1.0"),
         (lambda: StrokeDropping(-0.1), "probability is -0.1"),
         (lambda: SpeedWarp(float("inf")), "amount is inf"),
