@@ -7,32 +7,24 @@ Source:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources.base import OnDamage
+from spcnn_lightning.datamodules.sources.casia_files import (
+    CasiaFiles,
+    Databases,
+    TestSet,
+    decode_gb,
+)
 from spcnn_lightning.datamodules.sources.class_table import ClassTable, level1_characters
-from spcnn_lightning.datamodules.sources.files import FileSource, find_files, read_file_bytes
+from spcnn_lightning.datamodules.sources.files import FileSource, read_file_bytes
 from spcnn_lightning.datamodules.sources.pot import parse_pot
 from spcnn_lightning.datamodules.strokes import Strokes, StrokeSet
-
-DATABASES = {"1.0": range(1, 421), "1.1": range(1001, 1301), "1.2": range(501, 801)}
-"""Numbers of the writers, after which the files are named."""
-
-COMPETITION_WRITERS = 2000
-"""Added to the numbers of the people of the competition."""
-
-TEST_WRITERS_OF_1_1 = range(1241, 1301)
-_TRAIN_FOLDER = re.compile(r"train|trn", re.IGNORECASE)
-_TEST_FOLDER = re.compile(r"test|tst", re.IGNORECASE)
-_COMPETITION = re.compile(r"competition", re.IGNORECASE)
-_WRITER = re.compile(r"\D*(\d+)\D*")
 
 
 class CasiaOLHWDB(FileSource):
@@ -68,16 +60,12 @@ class CasiaOLHWDB(FileSource):
     def __init__(
         self,
         root: str | Path,
-        databases: Sequence[Literal["1.0", "1.1", "1.2"]] = ("1.1",),
-        test_set: Literal["official", "competition"] = "official",
+        databases: Databases = ("1.1",),
+        test_set: TestSet = "official",
         other_characters: bool = False,
     ) -> None:
         super().__init__(root)
-        if not databases or not set(databases) <= set(DATABASES):
-            raise ValueError(f"databases are {databases}, expected some of {', '.join(DATABASES)}")
-        if test_set not in ("official", "competition"):
-            raise ValueError(f"test_set is {test_set!r}, expected 'official' or 'competition'")
-        self.databases, self.test_set = tuple(databases), test_set
+        self.casia_files = CasiaFiles(self.root, ".pot", databases, test_set)
         self.other_characters = other_characters
 
     @cached_property
@@ -98,19 +86,7 @@ class CasiaOLHWDB(FileSource):
 
     def files(self, part: str) -> list[Path]:
         """Return the files of the writers of ``part``."""
-        found = find_files(self.root, ("**/*.pot", "**/*.POT"), "the unpacked .pot files")
-        if part == "test" and self.test_set == "competition":
-            chosen = [path for path in found if self._is_competition(path)]
-        else:
-            asked = [path for path in found if self._is_asked(path)]
-            chosen = [path for path in asked if self._part_of(path) == part]
-        if not chosen:
-            raise DataError(
-                f"{self.root}: none of {len(found)} .pot files is of the {part} part of OLHWDB "
-                f"{', '.join(self.databases)} (test_set={self.test_set!r}): unpack the archives "
-                "there, each into a folder of its name"
-            )
-        return chosen
+        return self.casia_files.of_part(part)
 
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the characters of a file one by one."""
@@ -131,7 +107,7 @@ class CasiaOLHWDB(FileSource):
                 records.point_offsets,
                 records.stroke_offsets,
                 np.maximum(labels, 0),
-                np.full(len(labels), self._writer_of(path), np.int32),
+                np.full(len(labels), self.casia_files.writer_of(path), np.int32),
             )
             yield everything.select(np.flatnonzero(labels >= 0))
 
@@ -145,48 +121,3 @@ class CasiaOLHWDB(FileSource):
         if label is None and self.other_characters:
             on_damage(DataError(f"{path}: {character!r} is not among the training characters"))
         return -1 if label is None else label
-
-    def _is_asked(self, path: Path) -> bool:
-        writer = self._number_of(path)
-        return not self._is_competition(path) and any(
-            writer in DATABASES[name] for name in self.databases
-        )
-
-    def _part_of(self, path: Path) -> str:
-        folders = path.relative_to(self.root).parent.parts
-        is_test = any(_TEST_FOLDER.search(name) for name in folders)
-        is_train = any(_TRAIN_FOLDER.search(name) for name in folders)
-        if is_test != is_train:
-            return "test" if is_test else "train"
-        if (writer := self._number_of(path)) in DATABASES["1.1"]:
-            return "test" if writer in TEST_WRITERS_OF_1_1 else "train"
-        raise DataError(
-            f"{path}: of the training or the test part? Put it into a folder with train or test in "
-            "its name, as the archives have it"
-        )
-
-    def _is_competition(self, path: Path) -> bool:
-        return bool(_COMPETITION.search(path.relative_to(self.root).as_posix()))
-
-    def _writer_of(self, path: Path) -> int:
-        """Return the writer's number; people of the competition follow those of the databases."""
-        return self._number_of(path) + (COMPETITION_WRITERS if self._is_competition(path) else 0)
-
-    def _number_of(self, path: Path) -> int:
-        if not (match := _WRITER.fullmatch(path.stem)) or int(match[1]) > COMPETITION_WRITERS:
-            raise DataError(f"{path}: expected the number of a writer as name, as in 1001.pot")
-        return int(match[1])
-
-
-def decode_gb(code: int) -> str | None:
-    """Return the character of a GB code, None if there is none; ASCII has one byte that is not 0.
-
-    >>> decode_gb(0xB0A1), decode_gb(0x41), decode_gb(0x4100)
-    ('啊', 'A', 'A')
-    """
-    data = code.to_bytes(2, "big").strip(b"\0")
-    try:
-        character = data.decode("gb18030")
-    except UnicodeDecodeError:
-        return None
-    return character if len(character) == 1 else None

@@ -80,7 +80,7 @@ def test_the_official_split_is_by_folder_or_writer(write, tmp_path):
 def test_the_competition_set_is_a_test_set(write, tmp_path):
     write("Pot1.1Train/1001.pot", 0xB0A1)
     write("competition_POT/C060.pot", 0xB0A2)
-    with pytest.raises(DataError, match="none of 2 .pot files is of the test part of OLHWDB 1.1"):
+    with pytest.raises(DataError, match="none of 2 .pot files is of the test part of database 1.1"):
         CasiaOLHWDB(tmp_path).test()
     test = CasiaOLHWDB(tmp_path, test_set="competition").test()
     assert (test.labels.tolist(), test.writers.tolist()) == ([1], [2060])
