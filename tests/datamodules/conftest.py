@@ -10,16 +10,15 @@ from spcnn_lightning.datamodules.sources import PenDigits8
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def load_samples():
-    """Import samples.py, which lies beside this file and not on the path."""
-    path = Path(__file__).with_name("samples.py")
-    spec = importlib.util.spec_from_file_location("stroke_samples", path)
+def load(name):
+    """Import a module that lies beside this file and not on the path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-SAMPLE_FILES = load_samples()
+SAMPLE_FILES = load("samples")
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +34,19 @@ def pendigits_root():
 @pytest.fixture(scope="session")
 def per_point():
     """The module of encodings point by point."""
-    spec = importlib.util.spec_from_file_location(
-        "per_point", Path(__file__).with_name("per_point.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("per_point")
+
+
+@pytest.fixture(scope="session")
+def fuzzing():
+    """The module that damages files."""
+    return load("fuzzing")
+
+
+@pytest.fixture(scope="session")
+def picture_files():
+    """The module picture_samples.py."""
+    return load("picture_samples")
 
 
 class FewDigits(StrokeSource):
