@@ -1,4 +1,4 @@
-"""Handwriting data: strokes, sources, rasterising, data sets and samplers, and the data module.
+"""Handwriting and pictures: sources, rasterising, data sets and samplers, and the data module.
 
 All but `HandwritingDataModule` is plain numpy and torch; importing this package does not import
 Lightning.
@@ -15,6 +15,25 @@ from spcnn_lightning.datamodules.dataset import (
     largest_features,
 )
 from spcnn_lightning.datamodules.loader import EpochLoader
+from spcnn_lightning.datamodules.pictures import (
+    CIFAR10,
+    CIFAR100,
+    EMNIST,
+    KMNIST,
+    MNIST,
+    ArrayPictures,
+    CasiaHWDB,
+    DatasetPictures,
+    Digits,
+    FashionMNIST,
+    FewPictures,
+    ImageFolder,
+    PictureArray,
+    PictureList,
+    Pictures,
+    PictureSource,
+    PictureSubset,
+)
 from spcnn_lightning.datamodules.raster import (
     Augmentation,
     Augmentations,
@@ -65,25 +84,37 @@ if TYPE_CHECKING:
     from spcnn_lightning.datamodules.handwriting import HandwritingDataModule
 
 __all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "EMNIST",
+    "KMNIST",
+    "MNIST",
+    "ArrayPictures",
     "Assamese",
     "Augmentation",
     "Augmentations",
     "Bitmap",
     "CanvasJson",
+    "CasiaHWDB",
     "CasiaOLHWDB",
     "Characters",
     "Curvature",
+    "DatasetPictures",
+    "Digits",
     "Elastic",
     "Encoder",
     "Encodings",
     "EpochBatchSampler",
     "EpochLoader",
     "EpochSampler",
+    "FashionMNIST",
     "FewLabels",
+    "FewPictures",
     "HandwritingAugmentation",
     "HandwritingDataModule",
     "HandwritingDataset",
     "HanziMedians",
+    "ImageFolder",
     "InkML",
     "KanjiVG",
     "LogSignature",
@@ -92,6 +123,11 @@ __all__ = [
     "Omniglot",
     "PenDigits8",
     "Pendigits",
+    "PictureArray",
+    "PictureList",
+    "PictureSource",
+    "PictureSubset",
+    "Pictures",
     "PreparedBatch",
     "Pressure",
     "QuickDraw",

@@ -7,5 +7,30 @@ from spcnn_lightning.datamodules.pictures.base import (
     PictureSource,
     PictureSubset,
 )
+from spcnn_lightning.datamodules.pictures.cifar import CIFAR10, CIFAR100
+from spcnn_lightning.datamodules.pictures.digits import Digits
+from spcnn_lightning.datamodules.pictures.gnt import CasiaHWDB
+from spcnn_lightning.datamodules.pictures.idx import EMNIST, KMNIST, MNIST, FashionMNIST
+from spcnn_lightning.datamodules.pictures.image_folder import ImageFolder
+from spcnn_lightning.datamodules.pictures.views import FewPictures
+from spcnn_lightning.datamodules.pictures.wrapped import ArrayPictures, DatasetPictures
 
-__all__ = ["PictureArray", "PictureList", "PictureSource", "PictureSubset", "Pictures"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "EMNIST",
+    "KMNIST",
+    "MNIST",
+    "ArrayPictures",
+    "CasiaHWDB",
+    "DatasetPictures",
+    "Digits",
+    "FashionMNIST",
+    "FewPictures",
+    "ImageFolder",
+    "PictureArray",
+    "PictureList",
+    "PictureSource",
+    "PictureSubset",
+    "Pictures",
+]
