@@ -184,4 +184,5 @@ class EMNIST(IdxSource):
 
     def upright(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the pictures with rows and columns exchanged."""
-        return images.transpose(0, 2, 1)
+        exchanged: NDArray[np.uint8] = images.transpose(0, 2, 1)
+        return exchanged

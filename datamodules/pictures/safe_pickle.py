@@ -160,7 +160,7 @@ class _Machine:
     def name(self, module: str, name: str) -> None:
         if (module, name) not in _ARRAY_NAMES:
             raise _DamageError(
-                f"the name {module[:50]}.{name[:50]}, expected none but those of NumPy's arrays: "
+                f"the name {f'{module}.{name}'[:80]!r}, expected none but those of NumPy's arrays: "
                 "it is not called; get the file again"
             )
         self.push(_Name(_ARRAY_NAMES[module, name]))

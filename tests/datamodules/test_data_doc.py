@@ -2,13 +2,17 @@
 
 import re
 
-from spcnn_lightning.datamodules import sources
+from spcnn_lightning.datamodules import pictures, sources
+from spcnn_lightning.datamodules.pictures import PictureSource
 
 
 def test_every_source_is_listed(repository):
     text = (repository / "docs" / "data.md").read_text(encoding="utf-8")
     for name in set(sources.__all__) - {"StrokeSource"}:
         assert f"`{name}`" in text
+    for name in pictures.__all__:
+        if issubclass(getattr(pictures, name), PictureSource):
+            assert f"`{name}`" in text
 
 
 def test_the_program_of_a_source_of_your_own_runs(repository):

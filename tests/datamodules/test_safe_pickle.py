@@ -18,7 +18,7 @@ PLAIN = [
     ("a", "a"),
     list(range(5_000)),
 ]
-TARGET = "/tmp/spcnn-pickle-was-here"
+TARGET = "a-pickle-was-here"
 
 
 class Calls:
@@ -76,13 +76,20 @@ def test_arrays_are_what_pickle_gives(protocol, order):
         Calls(bytearray, 2**40),
     ],
 )
-def test_a_call_is_refused_and_not_made(call, protocol, monkeypatch):
+def test_a_call_is_refused_and_not_made(call, protocol, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     # Inside a list and a dict as well: what comes first in the file is not made either.
     for value in (call, [1, call], {"data": call}):
         data = pickle.dumps(value, protocol)
         with pytest.raises(DataError, match=r"a: byte \d+: the name .* not called"):
             load_plain_pickle(data, "a")
         assert not os.path.exists(TARGET)
+
+
+def test_pickle_itself_makes_these_calls(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(Calls(os.system, f"touch {TARGET}")))
+    assert os.path.exists(TARGET)
 
 
 NUMPY = b"\x80\x04\x8c\x15numpy.core.multiarray\x8c\x0c_reconstruct\x93"
@@ -96,9 +103,9 @@ DTYPE = b"\x80\x02cnumpy\ndtype\n"
         (b"\x80\x05", "byte 2: 1 bytes wanted"),
         (b"\x80\x06N.", "byte 0: protocol 6, expected 2 to 5"),
         (b"(dp0\n.", "byte 1: operation 0x64, which plain"),
-        (b"cos\nsystem\n(S'true'\ntR.", "byte 0: the name os.system"),
-        (b"\x80\x02cos\nsystem\nU\x04true\x85R.", "byte 2: the name os.system"),
-        (b"\x80\x04\x8c\x05posix\x8c\x06system\x93.", "byte 17: the name posix.system"),
+        (b"cos\nsystem\n(S'true'\ntR.", "byte 0: the name 'os.system'"),
+        (b"\x80\x02cos\nsystem\nU\x04true\x85R.", "byte 2: the name 'os.system'"),
+        (b"\x80\x04\x8c\x05posix\x8c\x06system\x93.", "byte 17: the name 'posix.system'"),
         (b"\x80\x02ios\nsystem\n.", "byte 2: operation 0x69"),  # INST
         (b"\x80\x02\x82\x01.", "byte 2: operation 0x82"),  # EXT1
         (b"\x80\x02))\x81.", "byte 4: operation 0x81"),  # NEWOBJ
