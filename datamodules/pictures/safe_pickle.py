@@ -3,7 +3,7 @@
 Unpickling calls whatever a file names. This reader knows the few operations that plain values need,
 in the binary protocols 2 to 5, and carries them out itself: nothing is imported, no function is
 called, and an array is a view of the bytes in the file. All else is damage, and so are names but
-those of `_ARRAY_NAMES`.
+those of arrays: see `pickled_arrays`.
 
 Source:
     The Python standard library, pickletools, which describes each operation.
@@ -11,42 +11,22 @@ Source:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.pictures.pickled_arrays import (
+    BytesType,
+    Name,
+    PickleDamageError,
+    PickledArray,
+    call,
+    fill,
+    find_name,
+)
 
 MOST_OPERATIONS = 500_000
 """Twice as many as the largest batch of CIFAR has; each may take a few hundred bytes of memory."""
-
-_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_BUFFER_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
-_ARRAY_NAMES = {
-    **{(module, "_reconstruct"): "reconstruct" for module in _MODULES},
-    **{(module, "_frombuffer"): "frombuffer" for module in _BUFFER_MODULES},
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-}
-"""What the pickle of an array names, in old and new versions of NumPy."""
-
-
-class _Name(NamedTuple):
-    name: str
-
-
-class _Bytes:
-    """The dtype of bytes."""
-
-
-class _Array:
-    """An array whose contents the file has not said yet, or has."""
-
-    array: NDArray[np.uint8] | None = None
-
 
 _MARK = object()
 
@@ -67,12 +47,8 @@ def load_plain_pickle(data: bytes, name: str) -> Any:
     machine = _Machine(data)
     try:
         return machine.run()
-    except _DamageError as error:
+    except PickleDamageError as error:
         raise DataError(f"{name}: byte {machine.begin}: {error}") from error
-
-
-class _DamageError(Exception):
-    """Becomes a `DataError` where the file's name is known."""
 
 
 class _Machine:
@@ -90,17 +66,19 @@ class _Machine:
             if code == ord("."):
                 return _finished(self.pop())
             if code not in _OPERATIONS:
-                raise _DamageError(
+                raise PickleDamageError(
                     f"operation {code:#04x}, which plain values and arrays do not need: it is not "
                     "carried out; get the file again"
                 )
             _OPERATIONS[code](self)
-        raise _DamageError(f"more than {MOST_OPERATIONS} operations, expected the end of a batch")
+        raise PickleDamageError(
+            f"more than {MOST_OPERATIONS} operations, expected the end of a batch"
+        )
 
     def take(self, size: int) -> memoryview:
         """Return the next bytes of the file."""
         if size > len(self.data) - self.place:
-            raise _DamageError(
+            raise PickleDamageError(
                 f"{size} bytes wanted where {len(self.data) - self.place} are left: the file is "
                 "cut off or damaged"
             )
@@ -116,7 +94,7 @@ class _Machine:
     def pop(self, kind: type | None = None) -> Any:
         """Return the value on top."""
         if not self.stack or self.stack[-1] is _MARK:
-            raise _DamageError("a value is missing")
+            raise PickleDamageError("a value is missing")
         return _of_kind(self.stack.pop(), kind)
 
     def pop_to_mark(self) -> list[Any]:
@@ -125,20 +103,20 @@ class _Machine:
         while place >= 0 and self.stack[place] is not _MARK:
             place -= 1
         if place < 0:
-            raise _DamageError("a mark is missing")
+            raise PickleDamageError("a mark is missing")
         values = self.stack[place + 1 :]
         del self.stack[place:]
         return values
 
     def top(self, kind: type) -> Any:
         if not self.stack:
-            raise _DamageError("a value is missing")
+            raise PickleDamageError("a value is missing")
         return _of_kind(self.stack[-1], kind)
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self.top(dict)
         if len(pairs) % 2:
-            raise _DamageError("a key without a value")
+            raise PickleDamageError("a key without a value")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             text = str(key, "latin-1") if isinstance(key, memoryview) else key
             # Text alone: numbers can be chosen so that each finds its place after all others.
@@ -148,75 +126,36 @@ class _Machine:
         try:
             self.push(str(self.take(size), "utf-8", "surrogatepass"))
         except UnicodeDecodeError as error:
-            raise _DamageError(f"text that is not UTF-8: {error.reason}") from error
+            raise PickleDamageError(f"text that is not UTF-8: {error.reason}") from error
 
     def line(self) -> str:
         """Return ASCII text up to the next end of line."""
         end = bytes(self.data[self.place : self.place + 100]).find(b"\n")
         if end < 0:
-            raise _DamageError("a name of more than 100 bytes")
+            raise PickleDamageError("a name of more than 100 bytes")
         return str(self.take(end + 1)[:-1], "latin-1")
-
-    def name(self, module: str, name: str) -> None:
-        if (module, name) not in _ARRAY_NAMES:
-            raise _DamageError(
-                f"the name {f'{module}.{name}'[:80]!r}, expected none but those of NumPy's arrays: "
-                "it is not called; get the file again"
-            )
-        self.push(_Name(_ARRAY_NAMES[module, name]))
 
     def memoize(self, number: int) -> None:
         self.memo[number] = self.top(object)
 
     def recall(self, number: int) -> None:
         if number not in self.memo:
-            raise _DamageError(f"value number {number} is used before it is stored")
+            raise PickleDamageError(f"value number {number} is used before it is stored")
         self.push(self.memo[number])
 
     def call(self) -> None:
-        """Do what the function of NumPy would do, for arrays of bytes alone."""
-        values, function = self.pop(tuple), self.pop(_Name)
-        match function.name, values:
-            case "dtype", ("u1" | "|u1", *_):
-                self.push(_Bytes())
-            case "dtype", (memoryview() as code, *_) if bytes(code[:3]) in (b"u1", b"|u1"):
-                self.push(_Bytes())
-            case "reconstruct", (_Name("ndarray"), _, _):
-                self.push(_Array())
-            case "frombuffer", (memoryview() as data, _Bytes(), tuple() as shape, order):
-                self.push(_Array())
-                self.top(_Array).array = _array(data, shape, order == "F")
-            case _:
-                raise _DamageError("expected an array of unsigned bytes (dtype u1)")
+        values, function = self.pop(tuple), self.pop(Name)
+        self.push(call(function, values))
 
     def build(self) -> None:
-        """Give an array its contents; those of a dtype are known by its name."""
         state = self.pop(tuple)
-        if isinstance(self.top(object), _Bytes):
-            return
-        match self.top(_Array), state:
-            case _Array() as target, (
-                _,
-                tuple() as shape,
-                _Bytes(),
-                bool() as fortran,
-                memoryview() as data,
-            ):
-                target.array = _array(data, shape, fortran)
-            case _:
-                raise _DamageError("expected the shape, dtype u1 and the bytes of an array")
-
-
-def _array(data: memoryview, shape: tuple[Any, ...], columns_first: bool) -> NDArray[np.uint8]:
-    is_shape = 0 < len(shape) <= 4 and all(type(n) is int and n > 0 for n in shape)
-    if not is_shape or math.prod(shape) != len(data):
-        raise _DamageError(f"an array of {len(data)} bytes, which its shape does not have")
-    return np.frombuffer(data, np.uint8).reshape(shape, order="F" if columns_first else "C")
+        if not isinstance(self.top(object), BytesType):  # a dtype is known by its name
+            fill(self.top(PickledArray), state)
 
 
 def _of_kind(value: Any, kind: type | None) -> Any:
     if kind is not None and not isinstance(value, kind):
-        raise _DamageError(f"a value of type {type(value).__name__}, expected {kind.__name__}")
+        raise PickleDamageError(f"a value of type {type(value).__name__}, expected {kind.__name__}")
     return value
 
 
@@ -228,16 +167,18 @@ def _finished(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, _Array):
+    if isinstance(value, PickledArray):
         if value.array is None:
-            raise _DamageError("an array without contents")
+            raise PickleDamageError("an array without contents")
         return value.array
     return value
 
 
 def _proto(m: _Machine) -> None:
     if not 2 <= (version := m.integer(1)) <= 5:
-        raise _DamageError(f"protocol {version}, expected 2 to 5: not a batch as it is handed out")
+        raise PickleDamageError(
+            f"protocol {version}, expected 2 to 5: not a batch as it is handed out"
+        )
 
 
 def _frame(m: _Machine) -> None:
@@ -246,7 +187,7 @@ def _frame(m: _Machine) -> None:
 
 def _name_from_stack(m: _Machine) -> None:
     name, module = m.pop(str), m.pop(str)
-    m.name(module, name)
+    m.push(find_name(module, name))
 
 
 def _tuple_of(count: int) -> Callable[[_Machine], None]:
@@ -275,7 +216,7 @@ def _extend(m: _Machine) -> None:
 def _long(m: _Machine) -> None:
     size = m.integer(1)
     if size > 8:
-        raise _DamageError(f"an integer of {size} bytes, expected at most 8")
+        raise PickleDamageError(f"an integer of {size} bytes, expected at most 8")
     m.push(m.integer(size, signed=True))
 
 
@@ -309,7 +250,7 @@ _OPERATIONS: dict[int, Callable[[_Machine], None]] = {
     ord("u"): lambda m: m.set_items(m.pop_to_mark()),
     ord("a"): _append,
     ord("e"): _extend,
-    ord("c"): lambda m: m.name(m.line(), m.line()),
+    ord("c"): lambda m: m.push(find_name(m.line(), m.line())),
     0x93: _name_from_stack,
     ord("R"): lambda m: m.call(),
     ord("b"): lambda m: m.build(),

@@ -3,7 +3,7 @@ import pytest
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import CasiaHWDB
-from spcnn_lightning.datamodules.pictures.gnt import parse_gnt
+from spcnn_lightning.datamodules.pictures.gnt_files import parse_gnt
 
 OBLONG = np.array([[255, 0, 7], [9, 255, 200]])
 

@@ -130,7 +130,7 @@ DTYPE = b"\x80\x02cnumpy\ndtype\n"
         (b"\x80\x02}K\x01Ns.", "byte 6: a value of type int, expected str"),
         (b"\x80\x02}]Ns.", "byte 5: a value of type list, expected str"),
         (b"\x80\x02Nb.", "byte 3: a value is missing|NoneType, expected tuple"),
-        (b"\x80\x02NN\x85R.", "byte 5: a value of type NoneType, expected _Name"),
+        (b"\x80\x02NN\x85R.", "byte 5: a value of type NoneType, expected Name"),
         (DTYPE + b"X\x02\0\0\0O8K\0K\x01\x87R.", "expected an array of unsigned bytes"),
         (DTYPE + b"]\x85R.", "expected an array of unsigned bytes"),
         (NUMPY + b"K\x05\x85R.", "expected an array of unsigned bytes"),
