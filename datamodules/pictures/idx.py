@@ -122,7 +122,8 @@ class FashionMNIST(IdxSource):
     """60,000 training and 10,000 test photos of clothes, 28 x 28, light on black.
 
     Args:
-        root: Folder with the four files: see `IdxSource`.
+        root: Folder with the four files: see `IdxSource`. The Debian package dataset-fashion-mnist
+            has them in ``/usr/share/datasets/fashion-mnist``.
 
     Source:
         H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747; MIT.

@@ -55,6 +55,8 @@ def read_picture(path: Path, channels: int, background: float) -> Picture:
     data = BytesIO(read_file_bytes(path))
     try:
         with pillow.open(data, formats=FORMATS) as image:
+            image.verify()  # the checksums of PNG, which decoding does not look at
+        with pillow.open(data, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise DataError(
                     f"{path}: {image.width} x {image.height} pixels, expected at most "
