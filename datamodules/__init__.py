@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spcnn_lightning.datamodules.characters import Characters, Subset
-from spcnn_lightning.datamodules.dataset import (
-    HandwritingDataset,
-    PreparedBatch,
-    largest_features,
-)
+from spcnn_lightning.datamodules.batch_dataset import BatchDataset, PreparedBatch
+from spcnn_lightning.datamodules.characters import Characters, LabelledSamples, Subset
+from spcnn_lightning.datamodules.dataset import HandwritingDataset, largest_features
 from spcnn_lightning.datamodules.loader import EpochLoader
 from spcnn_lightning.datamodules.pictures import (
     CIFAR10,
@@ -93,6 +90,7 @@ __all__ = [
     "Assamese",
     "Augmentation",
     "Augmentations",
+    "BatchDataset",
     "Bitmap",
     "CanvasJson",
     "CasiaHWDB",
@@ -117,6 +115,7 @@ __all__ = [
     "ImageFolder",
     "InkML",
     "KanjiVG",
+    "LabelledSamples",
     "LogSignature",
     "Mirror",
     "Octogram",

@@ -1,21 +1,20 @@
-"""Characters: what a data set of strokes must offer, whether or not it is in memory."""
+"""Samples and characters: what a data set must offer, whether or not it is in memory."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spcnn_lightning.datamodules.strokes import StrokeSet
 
+T_co = TypeVar("T_co", covariant=True)
 
-class Characters(Protocol):
-    """A sequence of characters of which any some can be had as a `StrokeSet`.
 
-    A `StrokeSet` is one; others make or load characters when they are asked for.
-    """
+class LabelledSamples(Protocol[T_co]):
+    """A labelled sequence of which any some samples can be had together, as one object."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -24,45 +23,49 @@ class Characters(Protocol):
 
     @property
     def writers(self) -> NDArray[np.int32] | None:
-        """Who wrote each character, shape (B,), if known."""
+        """Who wrote each sample, shape (B,), if known."""
         ...
 
     def __len__(self) -> int: ...
 
-    def select(self, indices: ArrayLike) -> StrokeSet:
-        """Return the characters at ``indices``, in that order; repeats are allowed."""
+    def select(self, indices: ArrayLike, /) -> T_co:
+        """Return the samples at ``indices``, in that order; repeats are allowed."""
         ...
 
 
-class Subset:
-    """Some of the characters of a sequence, as a view.
+Characters = LabelledSamples[StrokeSet]
+"""A sequence of characters; a `StrokeSet` is one, others make or load them when asked for."""
+
+
+class Subset(Generic[T_co]):
+    """Some of the samples of a sequence, as a view.
 
     Args:
-        characters: The sequence.
+        samples: The sequence.
         indices: int64, shape (B,): which, in order.
     """
 
-    def __init__(self, characters: Characters, indices: ArrayLike) -> None:
-        self.characters, self.indices = characters, np.asarray(indices, np.int64)
+    def __init__(self, samples: LabelledSamples[T_co], indices: ArrayLike) -> None:
+        self.samples, self.indices = samples, np.asarray(indices, np.int64)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class numbers, shape (B,)."""
-        return self.characters.labels[self.indices]
+        return self.samples.labels[self.indices]
 
     @cached_property
     def writers(self) -> NDArray[np.int32] | None:
-        """Who wrote each character, shape (B,), if known."""
-        writers = self.characters.writers
+        """Who wrote each sample, shape (B,), if known."""
+        writers = self.samples.writers
         return None if writers is None else writers[self.indices]
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers compute what was cached anew, rather than receive it.
-        return {"characters": self.characters, "indices": self.indices}
+        return {"samples": self.samples, "indices": self.indices}
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def select(self, indices: ArrayLike) -> StrokeSet:
-        """Return the characters at ``indices`` of the view."""
-        return self.characters.select(self.indices[np.asarray(indices, np.int64)])
+    def select(self, indices: ArrayLike, /) -> T_co:
+        """Return the samples at ``indices`` of the view."""
+        return self.samples.select(self.indices[np.asarray(indices, np.int64)])

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torch.utils.data._utils.collate import default_collate_fn_map
 
 from spcnn_lightning.core.active_set import ActiveSet
-from spcnn_lightning.core.collate import collate
 from spcnn_lightning.core.sparse_batch import SparseBatch
+from spcnn_lightning.datamodules.batch_dataset import BatchDataset, PreparedBatch, split_keys
 from spcnn_lightning.datamodules.characters import Characters
 from spcnn_lightning.datamodules.randomness import SampleRandom
 from spcnn_lightning.datamodules.raster import RasterBatch, Rasteriser
@@ -25,19 +22,7 @@ CALIBRATION_SAMPLES = 10_000
 _CALIBRATION_BATCH = 256
 
 
-class PreparedBatch(NamedTuple):
-    """Several samples that were prepared together.
-
-    Args:
-        batch: B samples.
-        targets: int64, shape (B,).
-    """
-
-    batch: SparseBatch
-    targets: Tensor
-
-
-class HandwritingDataset(Dataset[tuple[SparseBatch, int]]):
+class HandwritingDataset(BatchDataset):
     """Characters as (SparseBatch, class number), for any DataLoader.
 
     A sample is asked for by its index, or by a key (epoch, index), which the samplers of
@@ -75,15 +60,6 @@ class HandwritingDataset(Dataset[tuple[SparseBatch, int]]):
     def __len__(self) -> int:
         return len(self.strokes)
 
-    def __getitem__(self, key: int | Key) -> tuple[SparseBatch, int]:
-        """Return one character as a batch of one sample, and its class."""
-        batch, targets = self.prepare([key])
-        return batch, int(targets[0])
-
-    def __getitems__(self, keys: Sequence[int | Key]) -> list[PreparedBatch]:
-        """Return all samples of a batch as one prepared batch; DataLoader calls this."""
-        return [self.prepare(keys)]
-
     def prepare(self, keys: Sequence[int | Key]) -> PreparedBatch:
         """Return the samples of ``keys``, in that order."""
         raster = self.rasterise(keys)
@@ -94,12 +70,12 @@ class HandwritingDataset(Dataset[tuple[SparseBatch, int]]):
             validate=False,
         )
         features = torch.from_numpy(raster.features) / self.feature_scale
-        targets = torch.from_numpy(self.strokes.labels[_split(keys)[1]])
+        targets = torch.from_numpy(self.strokes.labels[split_keys(keys)[1]])
         return PreparedBatch(SparseBatch(sites, features, validate=False), targets)
 
     def rasterise(self, keys: Sequence[int | Key]) -> RasterBatch:
         """Return the sites and unscaled features of ``keys``, and how much fell off the field."""
-        epochs, indices = _split(keys)
+        epochs, indices = split_keys(keys)
         random = SampleRandom(self.seed, epochs, indices)
         return self.rasteriser(self.strokes.select(indices), random)
 
@@ -127,22 +103,3 @@ def largest_features(
         features = np.abs(plain(strokes.select(chosen)).features)
         largest = np.maximum(largest, features.max(axis=0, initial=0.0))
     return torch.from_numpy(np.where(largest > 0, largest, np.float32(1.0)))
-
-
-def _split(keys: Sequence[int | Key]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs and the indices of ``keys``; a bare index means epoch 0."""
-    pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
-    table = np.array(pairs, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
-
-
-def _collate_prepared(
-    batch: Sequence[PreparedBatch],
-    *,
-    collate_fn_map: dict[type | tuple[type, ...], Callable[..., Any]] | None = None,
-) -> Any:
-    return collate(batch)
-
-
-# Without this, a DataLoader without collate_fn would stack the targets into shape (1, B).
-default_collate_fn_map[PreparedBatch] = _collate_prepared

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
 
-import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from spcnn_lightning.core.collate import collate
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules.dataset import HandwritingDataset, largest_features
-from spcnn_lightning.datamodules.loader import EpochLoader
-from spcnn_lightning.datamodules.parts import StrokeParts
 from spcnn_lightning.datamodules.raster import (
     Augmentation,
     Encoder,
@@ -24,13 +16,14 @@ from spcnn_lightning.datamodules.raster import (
     Octogram,
     Rasteriser,
 )
-from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
 from spcnn_lightning.datamodules.sources import PenDigits8, StrokeSource
+from spcnn_lightning.datamodules.sparse_datamodule import SparseDataModule
+from spcnn_lightning.datamodules.strokes import StrokeSet
 
 Batch = tuple[SparseBatch, Tensor]
 
 
-class HandwritingDataModule(LightningDataModule):
+class HandwritingDataModule(SparseDataModule[StrokeSet]):
     """Handwritten characters as batches ``(SparseBatch, class numbers (B,))``.
 
     Validation data are taken from the training part, by writer where writers are known; the test
@@ -89,10 +82,6 @@ class HandwritingDataModule(LightningDataModule):
         train_on_all: bool = False,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if value < least:
-                raise ValueError(f"{name} is {value}: it needs at least {least}")
         self.source = PenDigits8() if source is None else source
         self.encoder = Octogram() if encoder is None else encoder
         sizes = (3 * box,) * self.encoder.num_axes if spatial_shape is None else spatial_shape
@@ -103,29 +92,21 @@ class HandwritingDataModule(LightningDataModule):
         self.training_rasteriser = Rasteriser(
             self.spatial_shape, box, self.encoder, augmentation if augment else None
         )
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.persistent_workers, self.pin_memory = persistent_workers, pin_memory
-        self.train_on_all, self.seed = train_on_all, seed
-        self._seed_in_use = seed
         self._feature_scale: Tensor | None = None
-        self._parts = StrokeParts(
+        super().__init__(
             self.source,
-            0.0 if train_on_all else validation_fraction,
-            None if train_on_all else validation_writers,
-            split_seed,
-            check=self.training_rasteriser.check,
+            self.source.characters,
+            self.training_rasteriser.check,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            persistent_workers=persistent_workers,
+            pin_memory=pin_memory,
+            validation_fraction=validation_fraction,
+            validation_writers=validation_writers,
+            split_seed=split_seed,
+            train_on_all=train_on_all,
+            seed=seed,
         )
-        self._loaders: WeakSet[EpochLoader] = WeakSet()
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.source.num_classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """A name for each class."""
-        return tuple(self.source.class_names)
 
     @property
     def in_channels(self) -> int:
@@ -143,66 +124,15 @@ class HandwritingDataModule(LightningDataModule):
             self._feature_scale = largest_features(self._parts["train"], self.evaluation_rasteriser)
         return self._feature_scale
 
-    def prepare_data(self) -> None:
-        """Check that the source's files are present."""
-        self.source.check()
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read what ``stage`` needs; None reads everything."""
-        if self._seed_in_use is None:
-            self._seed_in_use = torch.initial_seed()
-        if stage in (None, "fit", "validate"):
-            self._parts["train"]
-        if stage in (None, "test", "predict"):
-            self._parts["test"]
-
-    def teardown(self, stage: str | None = None) -> None:
-        """Stop the workers."""
-        for loader in self._loaders:
-            loader.close()
-        self._loaders.clear()
-
-    def train_dataloader(self) -> EpochLoader:
-        """Return the training batches, augmented, in the order of the trainer's epoch."""
-        dataset = HandwritingDataset(
-            self._parts["train"], self.training_rasteriser, self.feature_scale, self._run_seed()
+    def training_data(self, seed: int) -> HandwritingDataset:
+        """Return the training characters, augmented by random numbers of ``seed``."""
+        return HandwritingDataset(
+            self._parts["train"], self.training_rasteriser, self.feature_scale, seed
         )
-        trainer = self.trainer
-        # Overfitting means the same few batches again and again.
-        shuffle = not getattr(trainer, "overfit_batches", 0)
-        return self._loader(dataset, shuffle=shuffle, training=True)
 
-    def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
-        """Return the validation batches; an empty list if nothing is held out.
-
-        Raises:
-            DataError: If validation is all that was asked for, and nothing is held out.
-        """
-        if len(self._parts["val"]) == 0:
-            if self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING:
-                raise DataError(
-                    "there is nothing to validate on: train_on_all, or a validation_fraction of 0, "
-                    "leaves no validation data; test runs on the official test part"
-                )
-            return []
-        return self._loader(self._evaluation_data("val"), shuffle=False, training=False)
-
-    def test_dataloader(self) -> EpochLoader:
-        """Return the batches of the official test part."""
-        return self._loader(self._evaluation_data("test"), shuffle=False, training=False)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the batches of the test part, as a DataLoader.
-
-        Lightning adds its own sampler, from which prediction writers learn the sample numbers.
-        """
-        return DataLoader(
-            self._evaluation_data("test"),
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            collate_fn=collate,
-        )
+    def evaluation_data(self, name: str) -> HandwritingDataset:
+        """Return the part "val" or "test", as it is."""
+        return HandwritingDataset(self._parts[name], self.evaluation_rasteriser, self.feature_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the normalising constants and the seed, for the checkpoint."""
@@ -210,7 +140,7 @@ class HandwritingDataModule(LightningDataModule):
             "feature_scale": self.feature_scale.clone(),
             "channel_names": list(self.encoder.channel_names),
             "box": self.evaluation_rasteriser.box,
-            "seed": self._run_seed(),
+            **super().state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -232,41 +162,4 @@ class HandwritingDataModule(LightningDataModule):
                 f"this data module has box={box}: use the box of the training run"
             )
         self._feature_scale = state_dict["feature_scale"].clone()
-        if self.seed is None:
-            self._seed_in_use = state_dict["seed"]
-
-    def _evaluation_data(self, name: str) -> HandwritingDataset:
-        return HandwritingDataset(self._parts[name], self.evaluation_rasteriser, self.feature_scale)
-
-    def _run_seed(self) -> int:
-        if self._seed_in_use is None:
-            self._seed_in_use = torch.initial_seed()
-        return self._seed_in_use
-
-    def _loader(self, dataset: HandwritingDataset, shuffle: bool, training: bool) -> EpochLoader:
-        trainer = self.trainer
-        sampler = EpochSampler(
-            len(dataset),
-            self._run_seed(),
-            shuffle=shuffle,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
-            pad=training,
-        )
-        loader = EpochLoader(
-            dataset,
-            EpochBatchSampler(sampler, self.batch_size),
-            position=self._position if training else None,
-            num_workers=self.num_workers,
-            persistent_workers=self.persistent_workers,
-            pin_memory=self.pin_memory,
-        )
-        self._loaders.add(loader)
-        return loader
-
-    def _position(self) -> tuple[int, int] | None:
-        """Return the trainer's epoch and how many of its batches were consumed."""
-        trainer = self.trainer
-        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
-            return None
-        return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        super().load_state_dict(state_dict)

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
-from spcnn_lightning.datamodules.dataset import HandwritingDataset
+from spcnn_lightning.datamodules.batch_dataset import BatchDataset
 from spcnn_lightning.datamodules.samplers import EpochBatchSampler
 
 Position = Callable[[], tuple[int, int] | None]
@@ -36,7 +36,7 @@ class EpochLoader:
 
     def __init__(
         self,
-        dataset: HandwritingDataset,
+        dataset: BatchDataset,
         batch_sampler: EpochBatchSampler,
         *,
         position: Position | None = None,

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spcnn_lightning.datamodules.affine import between, random_maps
 from spcnn_lightning.datamodules.randomness import SampleRandom
 from spcnn_lightning.datamodules.raster.paths import PenPaths
 
@@ -112,36 +112,16 @@ class HandwritingAugmentation(Augmentation):
         shift = box / 4 if self.shift is None else self.shift
         draws = random.uniform_table(6).T
         sample, per_stroke = paths.sample_of_point(), np.diff(paths.point_offsets)
-        a, b, c, d = (entries[sample] for entries in self._matrices(draws))
-        down, right = (_between(-shift, shift, draw)[sample] for draw in draws[4:])
+        maps = random_maps(draws[:4], self.stretch, self.rotate, self.slant)
+        a, b, c, d = (entries[sample] for entries in maps.reshape(-1, 4).T)
+        down, right = (between(-shift, shift, draw)[sample] for draw in draws[4:])
         jitter = random.uniform_per_stroke(2, paths.stroke_offsets)
         rows, columns = (
             paths.points[:, axis]
-            + np.repeat(_between(-self.jitter, self.jitter, jitter[axis]), per_stroke)
+            + np.repeat(between(-self.jitter, self.jitter, jitter[axis]), per_stroke)
             for axis in (0, 1)
         )
         moved = np.empty_like(paths.points)
         moved[:, 0] = a * rows + b * columns + down
         moved[:, 1] = c * rows + d * columns + right
         return paths.moved(moved)
-
-    def _matrices(self, draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        """Return stretch and then rotation or slant as a, b, c, d, shape (B,) each.
-
-        The new row is a * row + b * column, the new column c * row + d * column.
-        """
-        height = 1 + _between(-self.stretch, self.stretch, draws[0])
-        width = 1 + _between(-self.stretch, self.stretch, draws[1])
-        kind = np.floor(draws[2] * 3).astype(np.int64)
-        amount = _between(-1.0, 1.0, draws[3])
-        angle, slant = amount * self.rotate, amount * self.slant
-        turns, slants_columns, slants_rows = kind == 0, kind == 1, kind == 2
-        a = d = np.where(turns, np.cos(angle), 1.0)
-        b = np.where(turns, np.sin(angle), np.where(slants_rows, slant, 0.0))
-        c = np.where(turns, -np.sin(angle), np.where(slants_columns, slant, 0.0))
-        return a * height, b * width, c * height, d * width
-
-
-def _between(low: float, high: float, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return uniform numbers from ``low`` to ``high``, from such from 0 to 1."""
-    return low + (high - low) * unit

@@ -49,7 +49,7 @@ class Elastic(Augmentation):
 
     def __call__(self, paths: PenPaths, box: float, random: SampleRandom) -> PenPaths:
         """Return bent paths."""
-        fields, width = self._fields(random), len(self._grid)
+        fields, width = self.fields(random), self.grid_points
         row, down = self._cell(paths.points[:, 0], box)
         column, right = self._cell(paths.points[:, 1], box)
         corner = (paths.sample_of_point() * width + row) * width + column
@@ -60,6 +60,11 @@ class Elastic(Augmentation):
             moved[:, axis] += (self.amount * box) * (upper * (1 - down) + lower * down)
         return paths.moved(moved)
 
+    @property
+    def grid_points(self) -> int:
+        """Points of the grid along each axis."""
+        return len(self._grid)
+
     def _cell(self, place: Floats, box: float) -> tuple[Integers, Floats]:
         """Return the cell of the grid along one axis, and how far into it, from 0 to 1."""
         cells = len(self._grid) - 1
@@ -68,8 +73,11 @@ class Elastic(Augmentation):
         cell = np.minimum(place.astype(np.int64), cells - 1)
         return cell, place - cell
 
-    def _fields(self, random: SampleRandom) -> Floats:
-        """Return the fields of rows and columns, of variance 1, shape (2, B * grid * grid)."""
+    def fields(self, random: SampleRandom) -> Floats:
+        """Return the fields of rows and columns, of variance 1, shape (2, B * grid * grid).
+
+        The grid has `grid_points` along each axis, from -`extent` to `extent` boxes.
+        """
         size, samples = len(self._lattice), len(random.indices)
         noise = math.sqrt(3) * (2 * random.uniform_table(2 * size * size) - 1)
         noise = noise.reshape(samples, 2, size, size).transpose(1, 0, 2, 3)

@@ -160,7 +160,7 @@ def test_characters_are_held_out_where_writers_are_unknown(digits):
     [
         ({"fraction": 1.0}, "validation_fraction is 1.0"),
         ({"fraction": -0.1}, "validation_fraction is -0.1"),
-        ({"fraction": 0.999}, "all 40 training characters would be held out"),
+        ({"fraction": 0.999}, "all 40 training samples would be held out"),
         ({"writers": [1]}, "do not say who wrote what"),
     ],
 )

@@ -1,0 +1,204 @@
+"""SparseDataModule: what every data module of this project does alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from spcnn_lightning.core.collate import collate
+from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.batch_dataset import BatchDataset
+from spcnn_lightning.datamodules.characters import LabelledSamples
+from spcnn_lightning.datamodules.loader import EpochLoader
+from spcnn_lightning.datamodules.parts import Parts, Source
+from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
+
+T = TypeVar("T")
+
+
+class SparseDataModule(LightningDataModule, ABC, Generic[T]):
+    """Batches ``(SparseBatch, class numbers (B,))`` of a source with a training and a test part.
+
+    Validation data are taken from the training part. What an epoch holds is a function of the seed
+    and the epoch: the same for any number of workers, and a run resumed in mid-epoch goes on with
+    the batch after the last one that was trained on.
+
+    A sub-class says what a data set of the samples is, for training (`training_data`) and otherwise
+    (`evaluation_data`), and sets ``spatial_shape`` and ``in_channels``.
+
+    Args:
+        source: Where the samples come from.
+        read: Returns the "train" or the "test" part of it.
+        check: Called with the first sample and the name of the source; raises `DataError` if it
+            cannot be used.
+        batch_size: Samples per batch and process.
+        num_workers: Processes that prepare batches.
+        persistent_workers: Keep these processes between epochs.
+        pin_memory: Return batches in page-locked memory.
+        validation_fraction: Share of the training samples held out for validation.
+        validation_writers: Hold out exactly these writers instead.
+        split_seed: Decides which are held out.
+        train_on_all: Hold nothing out.
+        seed: For order and augmentation. None: ``torch.initial_seed()`` at set-up.
+
+    Raises:
+        ValueError: If ``batch_size`` or ``num_workers`` is out of range.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        read: Callable[[str], LabelledSamples[T]],
+        check: Callable[[T, str], None] | None,
+        *,
+        batch_size: int,
+        num_workers: int,
+        persistent_workers: bool,
+        pin_memory: bool,
+        validation_fraction: float,
+        validation_writers: list[int] | None,
+        split_seed: int,
+        train_on_all: bool,
+        seed: int | None,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise ValueError(f"{name} is {value}: it needs at least {least}")
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.persistent_workers, self.pin_memory = persistent_workers, pin_memory
+        self.train_on_all, self.seed = train_on_all, seed
+        self._seed_in_use = seed
+        self._parts = Parts(
+            source,
+            read,
+            0.0 if train_on_all else validation_fraction,
+            None if train_on_all else validation_writers,
+            split_seed,
+            check,
+        )
+        self._loaders: WeakSet[EpochLoader] = WeakSet()
+
+    @abstractmethod
+    def training_data(self, seed: int) -> BatchDataset:
+        """Return the training part, augmented by random numbers of ``seed``."""
+
+    @abstractmethod
+    def evaluation_data(self, name: str) -> BatchDataset:
+        """Return the part "val" or "test", as it is."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self._parts.source.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class."""
+        return tuple(self._parts.source.class_names)
+
+    def prepare_data(self) -> None:
+        """Check that the source's files are present."""
+        self._parts.source.check()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what ``stage`` needs; None reads everything."""
+        self._run_seed()
+        if stage in (None, "fit", "validate"):
+            self._parts["train"]
+        if stage in (None, "test", "predict"):
+            self._parts["test"]
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Stop the workers."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
+    def train_dataloader(self) -> EpochLoader:
+        """Return the training batches, augmented, in the order of the trainer's epoch."""
+        dataset = self.training_data(self._run_seed())
+        # Overfitting means the same few batches again and again.
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        return self._loader(dataset, shuffle=shuffle, training=True)
+
+    def val_dataloader(self) -> EpochLoader | list[EpochLoader]:
+        """Return the validation batches; an empty list if nothing is held out.
+
+        Raises:
+            DataError: If validation is all that was asked for, and nothing is held out.
+        """
+        if len(self._parts["val"]) == 0:
+            if self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING:
+                raise DataError(
+                    "there is nothing to validate on: train_on_all, or a validation_fraction of 0, "
+                    "leaves no validation data; test runs on the official test part"
+                )
+            return []
+        return self._loader(self.evaluation_data("val"), shuffle=False, training=False)
+
+    def test_dataloader(self) -> EpochLoader:
+        """Return the batches of the official test part."""
+        return self._loader(self.evaluation_data("test"), shuffle=False, training=False)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the batches of the test part, as a DataLoader.
+
+        Lightning adds its own sampler, from which prediction writers learn the sample numbers.
+        """
+        return DataLoader(
+            self.evaluation_data("test"),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            collate_fn=collate,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seed, for the checkpoint; sub-classes add what training depends on."""
+        return {"seed": self._run_seed()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the seed of a checkpoint, unless one was given."""
+        if self.seed is None:
+            self._seed_in_use = state_dict["seed"]
+
+    def _run_seed(self) -> int:
+        if self._seed_in_use is None:
+            self._seed_in_use = torch.initial_seed()
+        return self._seed_in_use
+
+    def _loader(self, dataset: BatchDataset, shuffle: bool, training: bool) -> EpochLoader:
+        trainer = self.trainer
+        sampler = EpochSampler(
+            len(dataset),
+            self._run_seed(),
+            shuffle=shuffle,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+            pad=training,
+        )
+        loader = EpochLoader(
+            dataset,
+            EpochBatchSampler(sampler, self.batch_size),
+            position=self._position if training else None,
+            num_workers=self.num_workers,
+            persistent_workers=self.persistent_workers,
+            pin_memory=self.pin_memory,
+        )
+        self._loaders.add(loader)
+        return loader
+
+    def _position(self) -> tuple[int, int] | None:
+        """Return the trainer's epoch and how many of its batches were consumed."""
+        trainer = self.trainer
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
+            return None
+        return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
