@@ -1,17 +1,31 @@
-"""Handwriting and pictures: sources, rasterising, data sets and samplers, and the data module.
+"""Data: strokes and pictures, their sources, data sets and samplers, and the data modules.
 
-All but `HandwritingDataModule` is plain numpy and torch; importing this package does not import
+All but the data modules is plain numpy and torch; importing this package does not import
 Lightning.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset, PreparedBatch
 from spcnn_lightning.datamodules.characters import Characters, LabelledSamples, Subset
 from spcnn_lightning.datamodules.dataset import HandwritingDataset, largest_features
 from spcnn_lightning.datamodules.loader import EpochLoader
+from spcnn_lightning.datamodules.padding import (
+    BackgroundSubtraction,
+    ColourShift,
+    Edges,
+    PaddedBatch,
+    Padder,
+    PictureAugmentation,
+    PictureBatch,
+    Scaling,
+    Sparsifier,
+    Threshold,
+)
+from spcnn_lightning.datamodules.picture_dataset import PictureDataset
 from spcnn_lightning.datamodules.pictures import (
     CIFAR10,
     CIFAR100,
@@ -79,6 +93,7 @@ from spcnn_lightning.datamodules.strokes import Strokes, StrokeSet
 
 if TYPE_CHECKING:
     from spcnn_lightning.datamodules.handwriting import HandwritingDataModule
+    from spcnn_lightning.datamodules.image_padding import ImagePaddingDataModule
 
 __all__ = [
     "CIFAR10",
@@ -90,15 +105,18 @@ __all__ = [
     "Assamese",
     "Augmentation",
     "Augmentations",
+    "BackgroundSubtraction",
     "BatchDataset",
     "Bitmap",
     "CanvasJson",
     "CasiaHWDB",
     "CasiaOLHWDB",
     "Characters",
+    "ColourShift",
     "Curvature",
     "DatasetPictures",
     "Digits",
+    "Edges",
     "Elastic",
     "Encoder",
     "Encodings",
@@ -113,6 +131,7 @@ __all__ = [
     "HandwritingDataset",
     "HanziMedians",
     "ImageFolder",
+    "ImagePaddingDataModule",
     "InkML",
     "KanjiVG",
     "LabelledSamples",
@@ -120,9 +139,14 @@ __all__ = [
     "Mirror",
     "Octogram",
     "Omniglot",
+    "PaddedBatch",
+    "Padder",
     "PenDigits8",
     "Pendigits",
     "PictureArray",
+    "PictureAugmentation",
+    "PictureBatch",
+    "PictureDataset",
     "PictureList",
     "PictureSource",
     "PictureSubset",
@@ -131,10 +155,12 @@ __all__ = [
     "Pressure",
     "QuickDraw",
     "Rasteriser",
+    "Scaling",
     "Shards",
     "Signature",
     "SimulatedHanzi",
     "SpaceTime",
+    "Sparsifier",
     "Speed",
     "SpeedWarp",
     "StrokeDropping",
@@ -144,6 +170,7 @@ __all__ = [
     "Strokes",
     "Subset",
     "Tegaki",
+    "Threshold",
     "Tomoe",
     "UndirectedOctogram",
     "Unipen",
@@ -153,9 +180,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "HandwritingDataModule":
-        from spcnn_lightning.datamodules.handwriting import HandwritingDataModule
+_DATA_MODULES = {
+    "HandwritingDataModule": "handwriting",
+    "ImagePaddingDataModule": "image_padding",
+}
 
-        return HandwritingDataModule
+
+def __getattr__(name: str) -> Any:
+    if name in _DATA_MODULES:
+        module = import_module(f"{__name__}.{_DATA_MODULES[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,6 +38,12 @@ def per_point():
 
 
 @pytest.fixture(scope="session")
+def per_picture():
+    """The module of pictures padded one at a time."""
+    return load("per_picture")
+
+
+@pytest.fixture(scope="session")
 def fuzzing():
     """The module that damages files."""
     return load("fuzzing")

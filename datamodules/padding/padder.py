@@ -1,0 +1,110 @@
+"""Padder: pictures as active sites of a field that is much larger than they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from spcnn_lightning.datamodules.padding.picture_augmentation import PictureAugmentation
+from spcnn_lightning.datamodules.padding.picture_batch import Picture, PictureBatch, Scaling
+from spcnn_lightning.datamodules.padding.placement import Placement, check_placement, first_sites
+from spcnn_lightning.datamodules.padding.sparsifier import Sparsifier
+from spcnn_lightning.datamodules.padding.warp import warp
+from spcnn_lightning.datamodules.randomness import SampleRandom
+
+_PLACEMENT_PART = 3  # keeps places independent of the augmentation's numbers
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedBatch:
+    """The sites and features of B pictures.
+
+    Args:
+        coords: int32, shape (N, 3): sample, row, column, sorted in this order.
+        features: float32, shape (N, C).
+        dropped: int64, shape (B,): pixels, active or not, that fell outside the field.
+    """
+
+    coords: Tensor
+    features: Tensor
+    dropped: Tensor
+
+
+@dataclass(frozen=True)
+class Padder:
+    """Places pictures in a field, whose other sites hold zero, the background.
+
+    The steps: map values so that the background is zero, make sparser, distort, choose what is
+    active, place in the field, shift colours.
+
+    Args:
+        spatial_shape: Rows and columns of the field.
+        scaling: Which value becomes zero, and which one.
+        threshold: A pixel is active if a channel is farther from zero than this; all others are
+            exactly zero.
+        placement: Where pictures stand.
+        sparsifier: Makes background where there is none; None for pictures as they are.
+        augmentation: Distorts training pictures; None for none.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    spatial_shape: tuple[int, ...]
+    scaling: Scaling = field(default_factory=Scaling)
+    threshold: float = 0.02
+    placement: Placement = "centre"
+    sparsifier: Sparsifier | None = None
+    augmentation: PictureAugmentation | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.spatial_shape) != 2 or min(self.spatial_shape) < 1:
+            raise ValueError(
+                f"spatial_shape is {self.spatial_shape}: give the rows and columns of a field"
+            )
+        if not 0 <= self.threshold < math.inf:
+            raise ValueError(f"threshold is {self.threshold}: give a finite one of at least 0")
+        check_placement(self.placement, self.spatial_shape)
+
+    def out_channels(self, channels: int) -> int:
+        """Return the number of features of a site, for pictures of ``channels`` channels."""
+        return channels if self.sparsifier is None else self.sparsifier.out_channels(channels)
+
+    def __call__(
+        self,
+        pictures: Sequence[Picture],
+        random: SampleRandom,
+        device: torch.device | str = "cpu",
+    ) -> PaddedBatch:
+        """Return the sites and features of the pictures, in their order.
+
+        Args:
+            pictures: B of them, uint8, shape (H, W, C); sizes may differ.
+            random: Their random numbers, for augmentation and random places.
+            device: Where to compute; pixels are moved there first.
+
+        Raises:
+            DataError: If a picture is larger than the field, or is no uint8 picture.
+        """
+        batch = PictureBatch.of(pictures, self.scaling)
+        first = first_sites(
+            self.placement, batch.sizes, self.spatial_shape, random.part(_PLACEMENT_PART)
+        )
+        batch = batch.to(device)
+        if self.sparsifier is not None:
+            batch = self.sparsifier(batch)
+        augmentation = self.augmentation
+        if augmentation is None:
+            pixels = warp(batch, first, self.spatial_shape)
+        else:
+            pixels = augmentation.distort(batch, first, self.spatial_shape, random)
+        active = (pixels.values.abs() > self.threshold).any(0).nonzero()[:, 0]
+        coords = pixels.coords.index_select(0, active)
+        values = pixels.values.index_select(1, active).T.contiguous()
+        if augmentation is not None:
+            values = augmentation.recolour(values, coords, self.spatial_shape, random)
+        return PaddedBatch(coords, values, pixels.dropped)
