@@ -25,6 +25,7 @@ from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-define
 
 # Imported classes go by their short names in a config.
 import spcnn_lightning.datamodules.handwriting
+import spcnn_lightning.datamodules.image_padding
 import spcnn_lightning.networks  # noqa: F401
 from spcnn_lightning.cli_advice import advice
 from spcnn_lightning.cli_checkpoints import WORDS, require_fit, resolve_checkpoint

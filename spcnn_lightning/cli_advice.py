@@ -10,15 +10,25 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 import spcnn_lightning.networks
-from spcnn_lightning.datamodules import Augmentation, Encoder, StrokeSource
+from spcnn_lightning.datamodules import (
+    Augmentation,
+    ColourShift,
+    Encoder,
+    PictureAugmentation,
+    PictureSource,
+    Sparsifier,
+    StrokeSource,
+)
 
 # What may stand under a key of a config.
-_BASES = {
-    "model": LightningModule,
-    "data": LightningDataModule,
-    "source": StrokeSource,
-    "encoder": Encoder,
-    "augmentation": Augmentation,
+_BASES: dict[str, tuple[type, ...]] = {
+    "model": (LightningModule,),
+    "data": (LightningDataModule,),
+    "source": (StrokeSource, PictureSource),
+    "encoder": (Encoder,),
+    "sparsifier": (Sparsifier,),
+    "augmentation": (Augmentation, PictureAugmentation),
+    "colour": (ColourShift,),
 }
 
 _GROUPS = ("config", "seed_everything", "trainer", "model", "data", "ckpt_path")
@@ -119,7 +129,8 @@ def _known_classes(key: str) -> Iterator[str]:
         names = spcnn_lightning.networks.__all__
         yield from (name for name in names if isinstance(_network(name), type))
     elif key in _BASES:
-        yield from (c.__name__ for c in _subclasses(_BASES[key]) if _is_ours(c))
+        found = (kind for base in _BASES[key] for kind in (base, *_subclasses(base)))
+        yield from (kind.__name__ for kind in found if _is_ours(kind))
 
 
 def _network(name: str) -> object:

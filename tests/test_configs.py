@@ -5,6 +5,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from spcnn_lightning.commands import main as program
@@ -20,6 +21,15 @@ CLASSES = {
     "omniglot": 2,
     "quickdraw": 2,
     "hanzi": 5,
+    "digits": 10,
+    "mnist": 10,
+    "fashion": 10,
+    "cifar10": 10,
+    "cifar100": 100,
+    "hwdb": 3755,
+}
+SMALL_NETWORKS = {
+    "cifar10_kaggle": ["--model.network.notation", "2C2-2C2-MP2-" * 5 + "3C2-3C1-10C1"],
 }
 DIGIT = """
 .SEGMENT DIGIT {number} ? "{label}"
@@ -50,7 +60,7 @@ def pendigits_root(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def roots(tmp_path, samples, pendigits_root) -> dict[str, Path]:
+def roots(tmp_path, samples, pendigits_root, picture_roots) -> dict[str, Path]:
     """A folder for each data set, with small generated files in its format."""
     casia, assamese = tmp_path / "casia", tmp_path / "assamese"
     omniglot, quickdraw = tmp_path / "omniglot", tmp_path / "quickdraw"
@@ -78,14 +88,54 @@ def roots(tmp_path, samples, pendigits_root) -> dict[str, Path]:
         "omniglot": omniglot,
         "quickdraw": quickdraw,
         "pendigits": pendigits_root,
+        **picture_roots,
     }
+
+
+@pytest.fixture
+def picture_roots(tmp_path, picture_samples) -> dict[str, Path]:
+    """The same for data sets of pictures."""
+    roots = {name: tmp_path / name for name in ("mnist", "fashion", "cifar10", "cifar100", "hwdb")}
+    numbers = np.random.default_rng(0)
+    grey = numbers.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    colour = numbers.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    for folder in roots.values():
+        folder.mkdir()
+    for name in ("mnist", "fashion"):
+        for part in ("train", "t10k"):
+            files = {"images-idx3": grey, "labels-idx1": np.arange(40) % 10}
+            for kind, array in files.items():
+                path = roots[name] / f"{part}-{kind}-ubyte"
+                path.write_bytes(picture_samples.idx_bytes(array))
+    for name, fixed in (("cifar10", []), ("cifar100", [0])):
+        batches = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+        for file in batches if name == "cifar10" else ("train", "test"):
+            records = (picture_samples.cifar_record([*fixed, n % 10], colour[n]) for n in range(40))
+            (roots[name] / f"{file}.bin").write_bytes(b"".join(records))
+    for writer in (*range(1001, 1021), 1241, 1242):
+        records = (
+            picture_samples.gnt_record(code, grey[writer % 40, :, : 10 + writer % 9])
+            for code in (b"\xb0\xa1", b"\xd7\xf9")
+        )
+        (roots["hwdb"] / f"{writer}-c.gnt").write_bytes(b"".join(records))
+    return roots
 
 
 @pytest.fixture(scope="module")
 def samples() -> ModuleType:
     """The generated files that the tests of the readers use."""
-    path = Path(__file__).with_name("datamodules") / "samples.py"
-    spec = importlib.util.spec_from_file_location("samples", path)
+    return load("samples")
+
+
+@pytest.fixture(scope="module")
+def picture_samples() -> ModuleType:
+    """The same for pictures."""
+    return load("picture_samples")
+
+
+def load(name: str) -> ModuleType:
+    path = Path(__file__).with_name("datamodules") / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -103,10 +153,13 @@ def test_a_config_fits_tests_and_predicts(name, roots, tmp_path, monkeypatch):
     small = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
     small += ["--trainer.accelerator", "cpu", "--data.batch_size", "10"]
     small += [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test", "predict")]
-    small += ["--model.network.width", "3", "--data.num_workers", "0"]
+    small += SMALL_NETWORKS.get(name, ["--model.network.width", "3"])
+    small += ["--data.num_workers", "0"]
     data_set = name.partition("_")[0]
     if data_set in roots:
         small += ["--data.source.init_args.root", str(roots[data_set])]
+    if data_set in ("cifar10", "cifar100"):
+        small += ["--data.source.complete", "false"]
     if data_set == "hanzi":
         small += ["--data.source.classes", "5", "--data.source.train_writers", "12"]
         small += ["--data.source.test_writers", "4"]
