@@ -88,6 +88,17 @@ def test_random_places_cover_the_field_and_depend_on_the_sample_alone():
     assert torch.equal(alone.coords[0, 1:], first[7])
 
 
+def test_places_do_not_follow_the_augmentation():
+    picture, random = np.full((6, 6, 1), 255, np.uint8), random_of(400)
+    augmentation = PictureAugmentation(0.4, 0, 0, shift=0)
+    padder = Padder((60, 60), placement="random", augmentation=augmentation)
+    coords = padder([picture] * 400, random).coords
+    first = torch.stack([coords[coords[:, 0] == n, 1:].amin(0) for n in range(400)])
+    stretched = augmentation.maps(random.uniform_table(7).T)[:, [0, 1], [0, 1]]
+    assert abs(np.corrcoef(first[:, 0], stretched[:, 0])[0, 1]) < 0.2
+    assert abs(np.corrcoef(first[:, 1], stretched[:, 1])[0, 1]) < 0.2
+
+
 def test_a_picture_larger_than_the_field_is_refused():
     pictures = [noise(4, 4, 1), noise(4, 9, 1)]
     with pytest.raises(DataError, match=r"picture 1 has 4 x 9 pixels .* 8 x 8 sites"):
