@@ -55,13 +55,13 @@ def read_picture(path: Path, channels: int, background: float) -> Picture:
     data = BytesIO(read_file_bytes(path))
     try:
         with pillow.open(data, formats=FORMATS) as image:
-            image.verify()  # the checksums of PNG, which decoding does not look at
-        with pillow.open(data, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise DataError(
                     f"{path}: {image.width} x {image.height} pixels, expected at most "
                     f"{MOST_PIXELS}: the header is damaged, or the picture is to be made smaller"
                 )
+            image.verify()  # the checksums of PNG, which decoding does not look at
+        with pillow.open(data, formats=FORMATS) as image:
             return picture_of(image, channels, background)
     except (DataError, MemoryError):
         raise
