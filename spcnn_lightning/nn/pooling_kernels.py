@@ -68,18 +68,15 @@ class _MaxOfWindows(torch.autograd.Function):
             rows = torch.cat([rows, torch.full_like(ground[None], -torch.inf)])
             table = table.masked_fill(outside, len(rows) - 1)
         best = rows.index_select(0, table[:, 0])
-        winner = torch.zeros(best.shape, dtype=_slot_dtype(taps), device=best.device)
+        slots = _slot_numbers(table, ground_row)
+        winner = slots[0].expand(best.shape).clone()
         for tap in range(1, taps):
             candidate = rows.index_select(0, table[:, tap])
-            # Strict: the first of equal values keeps its place.
-            won = (candidate > best).to(winner.dtype).mul_(tap)
-            torch.maximum(winner, won, out=winner)
+            # Strict: the first of equal values keeps its place. All bits set: it is beaten.
+            won = (candidate > best).view(torch.uint8).to(winner.dtype).neg_()
+            winner ^= (winner ^ slots[tap]).bitwise_and_(won)
             # Unlike a selection by the comparison, this hands NaN on, as dense pooling does.
             best = torch.maximum(best, candidate, out=best)
-        if ctx.needs_input_grad[1]:
-            for tap in range(taps):
-                won = (winner == tap) & (table[:, tap, None] == ground_row)
-                torch.maximum(winner, won.to(winner.dtype).mul_(taps), out=winner)
         ctx.save_for_backward(winner)
         ctx.rulebook = rulebook
         return best
@@ -132,9 +129,13 @@ def _keep(values: Tensor, kept: Tensor) -> Tensor:
     return values
 
 
-def _slot_dtype(taps: int) -> torch.dtype:
-    """Return a type for the numbers of ``taps`` slots, the ground state, and "never"."""
-    return torch.uint8 if taps < 255 else torch.int32
+def _slot_numbers(table: Tensor, ground_row: int) -> Tensor:
+    """Return the number of each slot, or that of taps where the ground state is, (K, M, 1)."""
+    taps = table.shape[1]
+    # One number more stands for "never", in backward.
+    dtype = torch.uint8 if taps < 255 else torch.int32
+    numbers = torch.arange(taps, device=table.device).where(table != ground_row, taps)
+    return numbers.T.to(dtype)[:, :, None]
 
 
 def _windows_are_disjoint(geometry: ConvGeometry) -> bool:
