@@ -83,7 +83,17 @@ class SparseNetwork(nn.Module):
                 layer.backend = name
 
     def forward_features(self, batch: SparseBatch) -> SparseBatch:
-        """Return the field at the top, before the readout."""
+        """Return the field at the top, before the readout.
+
+        Raises:
+            TypeError: If ``batch`` is no `SparseBatch`.
+            ValueError: If it has other channels or another field than the network.
+        """
+        if not isinstance(batch, SparseBatch):
+            raise TypeError(
+                f"the network takes a SparseBatch, not {type(batch).__name__}: "
+                "SparseBatch.from_dense makes one of a dense field (B, C, *sizes)"
+            )
         if batch.spatial_shape != self.spatial_shape or batch.num_channels != self.in_channels:
             raise ValueError(
                 f"the network takes {self.in_channels} channels on a field {self.spatial_shape}, "

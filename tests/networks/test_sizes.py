@@ -227,3 +227,8 @@ def test_start_values_know_the_slope_of_the_activation(family, slope):
             fan_in = layer.weight.numel() / layer.weight.shape[-1]
             expected = math.sqrt(2 / ((1 + slope**2) * fan_in))
             assert layer.weight.std().item() == pytest.approx(expected, rel=0.04)
+
+
+def test_a_dense_tensor_is_refused_with_the_way_to_make_it_sparse():
+    with pytest.raises(TypeError, match=r"takes a SparseBatch, not Tensor: SparseBatch.from_dense"):
+        DeepCNet(2, 2, 1, 2)(torch.ones(1, 1, 12, 12))
