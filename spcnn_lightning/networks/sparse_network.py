@@ -86,12 +86,13 @@ class SparseNetwork(nn.Module):
         """Return the field at the top, before the readout.
 
         Raises:
-            TypeError: If ``batch`` is no `SparseBatch`.
+            TypeError: If ``batch`` is a dense tensor.
             ValueError: If it has other channels or another field than the network.
         """
-        if not isinstance(batch, SparseBatch):
+        # Not the other way round: the dense twin runs this method on its dense fields.
+        if isinstance(batch, Tensor):
             raise TypeError(
-                f"the network takes a SparseBatch, not {type(batch).__name__}: "
+                "the network takes a SparseBatch, not a dense tensor: "
                 "SparseBatch.from_dense makes one of a dense field (B, C, *sizes)"
             )
         if batch.spatial_shape != self.spatial_shape or batch.num_channels != self.in_channels:

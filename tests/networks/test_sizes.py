@@ -230,5 +230,5 @@ def test_start_values_know_the_slope_of_the_activation(family, slope):
 
 
 def test_a_dense_tensor_is_refused_with_the_way_to_make_it_sparse():
-    with pytest.raises(TypeError, match=r"takes a SparseBatch, not Tensor: SparseBatch.from_dense"):
+    with pytest.raises(TypeError, match=r"SparseBatch, not a dense tensor: SparseBatch.from_dense"):
         DeepCNet(2, 2, 1, 2)(torch.ones(1, 1, 12, 12))
