@@ -18,6 +18,9 @@ from spcnn_lightning.nn import Activation, FeatureDropout, MaxPool, NetworkInNet
 from spcnn_lightning.nn.initialisation import Initialisation, initialise
 from spcnn_lightning.nn.pooling import ReadoutMode
 
+FEW_CLASSES = 100
+"""With more, the classifier of ``init="he"`` starts at a hundredth of Xavier's values."""
+
 
 class NotationNetwork(SparseNetwork):
     """Any network written in the paper's shorthand; see `parse_notation`.
@@ -31,7 +34,7 @@ class NotationNetwork(SparseNetwork):
         dropout: A number p means p * i / l after each hidden layer of level i of l; a sequence
             gives one number for each of the levels 0..l.
         slope: Negative slope of the leaky ReLU; 0 is ReLU.
-        init: Start values: ``"paper"``, or ``"he"`` with a classifier that starts next to zero.
+        init: Start values: ``"paper"`` or ``"he"``, whose classifier is small for many classes.
         readout: ``"site"``, or ``"mean"`` or ``"max"`` for larger fields.
         backend: Name of the engine, or "auto".
 
@@ -68,8 +71,8 @@ class NotationNetwork(SparseNetwork):
         # Xavier's is alpha = 1 in the programs of the paper. What all samples share dominates the
         # features at first. With hundreds of classes an optimiser unlearns that by switching the
         # features off, and stays at chance, unless the scores are next to zero anyway.
-        gain = 1.0 if init == "paper" else 0.01
-        nn.init.xavier_uniform_(self.classifier.weight, gain)
+        small = init == "he" and num_classes > FEW_CLASSES
+        nn.init.xavier_uniform_(self.classifier.weight, 0.01 if small else 1.0)
         nn.init.zeros_(self.classifier.bias)
         self.notation = notation
         self.backend = backend
@@ -90,7 +93,7 @@ class DeepCNet(NotationNetwork):
         spatial_shape: Sizes of the field; (3 * 2**levels, ...) if not given.
         dropout: p for the ramp p * i / l over the levels i = 0..l, or one number per level.
         slope: Negative slope of the leaky ReLU; 0 is ReLU, as in the paper.
-        init: Start values: ``"paper"``, or ``"he"`` with a classifier that starts next to zero.
+        init: Start values: ``"paper"`` or ``"he"``, whose classifier is small for many classes.
         readout: ``"site"``, or ``"mean"`` or ``"max"`` for larger fields.
         backend: Name of the engine, or "auto".
 

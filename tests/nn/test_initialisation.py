@@ -56,15 +56,16 @@ def test_the_networks_use_the_window_and_the_pooling_that_follow():
         assert not layer.bias.any()
 
 
-def test_the_classifier_starts_as_in_the_programs_of_the_paper():
-    classifier = DeepCNet(2, 60, 3, 10, init="paper").classifier
-    assert fills(classifier.weight, math.sqrt(6 / (180 + 10)))
+@pytest.mark.parametrize(("init", "classes"), [("paper", 101), ("paper", 10), ("he", 100)])
+def test_the_classifier_starts_as_in_the_programs_of_the_paper(init, classes):
+    classifier = DeepCNet(2, 60, 3, classes, init=init).classifier
+    assert fills(classifier.weight, math.sqrt(6 / (180 + classes)))
     assert not classifier.bias.any()
 
 
-def test_the_classifier_of_he_starts_next_to_zero_but_not_at_zero():
-    classifier = DeepCNet(2, 60, 3, 10).classifier
-    assert fills(classifier.weight, 0.01 * math.sqrt(6 / (180 + 10)))
+def test_the_classifier_of_many_classes_starts_next_to_zero_but_not_at_zero():
+    classifier = DeepCNet(2, 60, 3, 101).classifier
+    assert fills(classifier.weight, 0.01 * math.sqrt(6 / (180 + 101)))
     assert not classifier.bias.any()
 
 
