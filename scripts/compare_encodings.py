@@ -3,7 +3,12 @@
     python scripts/compare_encodings.py pendigits_deepcnin octogram signature curvature \
         --seeds 1 2 3 --data.source.root=data/pendigits
 
-All other options are those of ``spcnn fit``. The networks learn from all training characters.
+All other options are those of ``spcnn fit``. The networks learn from all training characters. To
+choose between encodings without a look at the test part, hold out writers of the training part:
+
+    python scripts/compare_encodings.py pendigits_deepcnin signature signature3 \
+        --data.source=WriterFold --data.source.fold=1 --data.source.training_only=true \
+        --data.source.source=Pendigits --data.source.source.root=data/pendigits
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ ENCODINGS = {
     "signature3": [("Signature", {"level": 3})],
     "logsignature": [("LogSignature", {"level": 2})],
     "curvature": ["Octogram", "Curvature"],
+    "bends": ["Bitmap", "Curvature"],
     "speed": ["Octogram", "Speed"],
     "space_time": ["SpaceTime"],
 }

@@ -62,6 +62,8 @@ class WriterFold(_View):
         source: Its characters say who wrote them.
         fold: From 0 to ``folds - 1``: writers with ``writer % folds == fold`` are the test part.
         folds: n.
+        training_only: Fold the training part alone, to choose settings: the official test part
+            stays out of both.
 
     Raises:
         ValueError: If ``fold`` is none of at least two folds.
@@ -72,14 +74,16 @@ class WriterFold(_View):
         --data.source.source.root=data/pendigits``
     """
 
-    def __init__(self, source: StrokeSource, fold: int, folds: int = 5) -> None:
+    def __init__(
+        self, source: StrokeSource, fold: int, folds: int = 5, training_only: bool = False
+    ) -> None:
         super().__init__(source)
         if folds < 2 or not 0 <= fold < folds:
             raise ValueError(
                 f"fold is {fold} and folds {folds}: give at least 2 folds, and one of 0 .. "
                 "folds - 1 for the test"
             )
-        self.fold, self.folds = fold, folds
+        self.fold, self.folds, self.training_only = fold, folds, training_only
 
     def characters(self, part: str) -> Characters:
         """Return the characters of the fold's writers ("test") or of all others ("train")."""
@@ -98,6 +102,8 @@ class WriterFold(_View):
 
     @cached_property
     def _everything(self) -> StrokeSet:
+        if self.training_only:
+            return self.source.train()
         return concatenate([self.source.train(), self.source.test()])
 
 

@@ -35,6 +35,12 @@ def test_each_writer_is_held_out_once_and_never_trained_on_in_that_fold() -> Non
     assert sorted(seen) == sorted(rows(SMALL.train()) + rows(SMALL.test()))
 
 
+def test_folds_of_the_training_part_leave_the_test_part_out() -> None:
+    view = WriterFold(SMALL, 1, folds=3, training_only=True)
+    assert sorted(rows(view.train()) + rows(view.test())) == sorted(rows(SMALL.train()))
+    assert set(view.test().writers % 3) == {1}  # type: ignore[operator]
+
+
 def test_few_labels_takes_so_many_of_each_class_and_more_of_the_same() -> None:
     few, more = FewLabels(PenDigits8(), 5, seed=3), FewLabels(PenDigits8(), 20, seed=3)
     assert np.bincount(few.train().labels).tolist() == [5] * 10
