@@ -5,13 +5,10 @@ Both give the same numbers to the last bit, so the choice is one of speed alone.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
+from spcnn_lightning.compiled import has_numba
 from spcnn_lightning.datamodules.raster import legs, runs
 from spcnn_lightning.datamodules.raster.legs import Integers, Legs
 from spcnn_lightning.datamodules.raster.runs import Runs
@@ -47,23 +44,6 @@ def kernels_for(samples: int) -> Kernels:
     if _walked < WORTH_COMPILING or not has_numba():
         return NUMPY
     return numba_kernels()
-
-
-@cache
-def has_numba() -> bool:
-    """Whether the extra ``fast`` is installed and works; a warning says why it does not."""
-    if importlib.util.find_spec("numba") is None:
-        return False
-    try:
-        importlib.import_module("numba")
-    except ImportError as error:  # a numpy that is newer than it knows, for instance
-        warnings.warn(
-            f"numba is installed but cannot be used ({error}): characters are rasterised by numpy, "
-            "more slowly and with the same results; install a numba that fits, or remove it",
-            stacklevel=2,
-        )
-        return False
-    return True
 
 
 def numba_kernels() -> Kernels:

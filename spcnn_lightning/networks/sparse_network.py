@@ -89,12 +89,7 @@ class SparseNetwork(nn.Module):
             TypeError: If ``batch`` is a dense tensor.
             ValueError: If it has other channels or another field than the network.
         """
-        # Not the other way round: the dense twin runs this method on its dense fields.
-        if isinstance(batch, Tensor):
-            raise TypeError(
-                "the network takes a SparseBatch, not a dense tensor: "
-                "SparseBatch.from_dense makes one of a dense field (B, C, *sizes)"
-            )
+        _refuse_dense(batch)
         if batch.spatial_shape != self.spatial_shape or batch.num_channels != self.in_channels:
             raise ValueError(
                 f"the network takes {self.in_channels} channels on a field {self.spatial_shape}, "
@@ -108,3 +103,12 @@ class SparseNetwork(nn.Module):
         """Return logits, shape (B, num_classes)."""
         logits: Tensor = self.classifier(self.readout(self.forward_features(batch)))
         return logits
+
+
+def _refuse_dense(batch: object) -> None:
+    # Tensors alone: the dense twin runs the same network on its dense fields.
+    if isinstance(batch, Tensor):
+        raise TypeError(
+            "the network takes a SparseBatch, not a dense tensor: "
+            "SparseBatch.from_dense makes one of a dense field (B, C, *sizes)"
+        )

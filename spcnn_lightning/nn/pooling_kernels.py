@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spcnn_lightning.compiled import compiled_for
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap
 
@@ -56,13 +57,21 @@ def _sum_rows(rows: Tensor, table: Tensor) -> Tensor:
 class _MaxOfWindows(torch.autograd.Function):
     """The winning slot of each window and channel is kept as a byte; backward only gathers.
 
-    The number of taps stands for the ground state, where its gradient is asked for.
+    The number of taps stands for the ground state, where its gradient is asked for. Large work on
+    a CPU is done by the compiled loops, to the same winners.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ground: Tensor, rulebook: KernelMap) -> Tensor:
         table, outside = rulebook.out_to_in, rulebook.outside
         taps, ground_row = table.shape[1], rulebook.num_inputs
+        ctx.rulebook = rulebook
+        if outside is None and taps < 255 and compiled_for(table.numel() * x.shape[1], x, ground):
+            from spcnn_lightning.compiled import pooling
+
+            best, winner = pooling.max_of_windows(x.contiguous(), ground.contiguous(), table)
+            ctx.save_for_backward(winner)
+            return best
         rows = torch.cat([x, ground[None]])
         if outside is not None:
             rows = torch.cat([rows, torch.full_like(ground[None], -torch.inf)])
@@ -78,7 +87,6 @@ class _MaxOfWindows(torch.autograd.Function):
             # Unlike a selection by the comparison, this hands NaN on, as dense pooling does.
             best = torch.maximum(best, candidate, out=best)
         ctx.save_for_backward(winner)
-        ctx.rulebook = rulebook
         return best
 
     @staticmethod
@@ -86,12 +94,31 @@ class _MaxOfWindows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (winner,) = ctx.saved_tensors
         grad_x = grad_ground = None
+        of_sites, of_ground = _gradient_of_sites, _gradient_of_ground
+        if compiled_for(grad.numel(), grad, winner):
+            of_sites, of_ground, grad = _compiled_of_sites, _compiled_of_ground, grad.contiguous()
         if ctx.needs_input_grad[0]:
-            grad_x = _gradient_of_sites(grad, winner, ctx.rulebook)
+            grad_x = of_sites(grad, winner, ctx.rulebook)
         if ctx.needs_input_grad[1]:
-            ground_won = winner == ctx.rulebook.geometry.num_taps
-            grad_ground = _keep(grad.clone(), ground_won).sum(0)
+            grad_ground = of_ground(grad, winner, ctx.rulebook)
         return grad_x, grad_ground, None
+
+
+def _compiled_of_sites(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Tensor:
+    from spcnn_lightning.compiled import pooling
+
+    return pooling.gradient_of_sites(grad, winner, rulebook.in_to_out)
+
+
+def _compiled_of_ground(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Tensor:
+    from spcnn_lightning.compiled import pooling
+
+    return pooling.gradient_of_ground(grad, winner, rulebook.geometry.num_taps)
+
+
+def _gradient_of_ground(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Tensor:
+    """Give the ground state the gradient of the windows that it won."""
+    return _keep(grad.clone(), winner == rulebook.geometry.num_taps).sum(0)
 
 
 def _gradient_of_sites(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Tensor:

@@ -1,6 +1,5 @@
 import dataclasses
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -251,13 +250,3 @@ def test_compiling_waits_until_it_pays(monkeypatch):
     assert engine.kernels_for(1) == "compiled"
     monkeypatch.setattr(engine, "has_numba", lambda: False)
     assert engine.kernels_for(1) is engine.NUMPY
-
-
-def test_a_numba_that_does_not_work_is_a_warning(monkeypatch):
-    pytest.importorskip("numba")
-    monkeypatch.setitem(sys.modules, "numba", None)  # as an import that fails
-    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: object())
-    engine.has_numba.cache_clear()
-    with pytest.warns(UserWarning, match="numba is installed but cannot be used"):
-        assert not engine.has_numba()
-    engine.has_numba.cache_clear()

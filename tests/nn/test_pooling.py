@@ -6,12 +6,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from spcnn_lightning import compiled
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.nn import MaxPool, functional
 
 GROUND, ABSENT = 1.0, None
+
+
+@pytest.fixture(autouse=True, params=["torch", "numba"])
+def loops(request, monkeypatch):
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    worth = 0 if request.param == "numba" else 10**18
+    monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
 
 
 @pytest.mark.parametrize(
