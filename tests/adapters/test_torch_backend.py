@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spcnn_lightning.adapters import get_backend, torch_backend
+from spcnn_lightning import compiled
+from spcnn_lightning.adapters import get_backend, torch_ways
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Backend, OpRequest
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
 
-WAYS = ["_ProjectFirst", "_GatherFirst", "_ByTap"]
+WAYS = ["ProjectFirst", "GatherFirst", "ByTap"]
 GEOMETRIES = [
     ConvGeometry((2, 2)),
     ConvGeometry((3, 2), (2, 1), 1),
@@ -18,6 +19,20 @@ GEOMETRIES = [
     ConvGeometry.submanifold((3, 2)),
 ]
 SHAPE = (7, 6)
+
+
+@pytest.fixture(autouse=True, params=["torch", "numba"])
+def loops(request, monkeypatch):
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    monkeypatch.setattr(compiled, "WORTH_COMPILING", 0 if request.param == "numba" else 10**18)
+
+
+@pytest.fixture(autouse=True, params=[1, 4, 10**6], ids="{} rows a block".format)
+def block(request, monkeypatch):
+    """Blocks of one row, of some rows with a shorter last one, and of all rows."""
+    monkeypatch.setattr(torch_ways, "LEAST_ROWS", request.param)
+    monkeypatch.setattr(torch_ways, "CACHE_BLOCK", 0)
 
 
 @pytest.fixture
@@ -64,7 +79,7 @@ def test_each_way_is_the_convolution(way, geometry, transposed, dtype, active):
     weight = torch.randn(geometry.num_taps, 3, 5, generator=generator).to(dtype).requires_grad_()
     seed = torch.randn(target.num_sites, 5, generator=generator).to(dtype)
 
-    out = getattr(torch_backend, way).apply(rows, weight, rulebook, transposed)
+    out = getattr(torch_ways, way).apply(rows, weight, rulebook, transposed)
     field = torch_convolution(dense(rows, source), weight, geometry, SHAPE, transposed)
     expected = at_sites(field, target)
     close(out, expected)
@@ -85,7 +100,7 @@ def close(actual, expected):
 @pytest.mark.parametrize("way", WAYS)
 def test_only_the_gradients_that_are_asked_for_are_computed(way, active):
     rulebook = kernel_map(active, GEOMETRIES[1])
-    apply = getattr(torch_backend, way).apply
+    apply = getattr(torch_ways, way).apply
     for wanted in (0, 1):
         pair = [torch.randn(active.num_sites, 3), torch.randn(6, 3, 2)]
         pair[wanted].requires_grad_()
@@ -97,11 +112,11 @@ def test_only_the_gradients_that_are_asked_for_are_computed(way, active):
 @pytest.mark.parametrize(("c_in", "c_out"), [(1, 64), (64, 1), (16, 16)])
 @pytest.mark.parametrize("buffer", [0, 2**26], ids=["no buffer", "any buffer"])
 def test_whatever_is_chosen_the_result_is_the_same(buffer, c_in, c_out, active, monkeypatch):
-    monkeypatch.setattr(torch_backend, "MAX_BUFFER", buffer)
+    monkeypatch.setattr(torch_ways, "MAX_BUFFER", buffer)
     rows, weight = torch.randn(active.num_sites, c_in), torch.randn(4, c_in, c_out)
     rulebook = kernel_map(active, GEOMETRIES[0])
     out = get_backend("torch").convolve(rows, weight, rulebook)
-    close(out, torch_backend._ByTap.apply(rows, weight, rulebook, False))
+    close(out, torch_ways.ByTap.apply(rows, weight, rulebook, False))
 
 
 def test_no_pairs_still_give_zero_gradients():

@@ -1,0 +1,231 @@
+"""Three ways to the sum of a sparse convolution, in blocks of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spcnn_lightning.compiled import compiled_for
+from spcnn_lightning.core.kernel_map import KernelMap
+
+MAX_BUFFER = 2**26
+"""Most numbers in a buffer; a larger one is never built."""
+CACHE_BLOCK = 2**18
+"""Numbers in a block for each thread on a CPU, so that it stays in the cache: 1 MiB in float32."""
+LEAST_ROWS = 256
+"""Rows of a block on a CPU; a matrix product of fewer is slow."""
+
+
+class ProjectFirst(torch.autograd.Function):
+    """One matrix product to all taps, then a sum of gathered rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool
+    ) -> Tensor:
+        """Return the sums, one row for each output."""
+        _keep(ctx, x, weight, kernel_map, transposed)
+        taps, _, c_out = weight.shape
+        projected = x.new_empty(len(x) * taps + 1, c_out)
+        torch.mm(x, _side_by_side(weight), out=projected[:-1].view(len(x), -1))
+        projected[-1] = 0
+        table, _ = _tables(kernel_map, transposed)
+        return _sum_of_rows(projected, _places(table, len(x)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x and weight."""
+        return _gradients(ctx, grad)
+
+
+class GatherFirst(torch.autograd.Function):
+    """The rows of a window side by side, then one matrix product."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool
+    ) -> Tensor:
+        """Return the sums, one row for each output."""
+        _keep(ctx, x, weight, kernel_map, transposed)
+        taps, c_in, c_out = weight.shape
+        table, _ = _tables(kernel_map, transposed)
+        matrix, out = weight.reshape(taps * c_in, c_out), x.new_empty(len(table), c_out)
+        for part, windows in _gathered(x, table):
+            torch.mm(windows, matrix, out=out[part])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x and weight."""
+        return _gradients(ctx, grad)
+
+
+class ByTap(torch.autograd.Function):
+    """A matrix product for each tap, on the pairs alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool
+    ) -> Tensor:
+        """Return the sums, one row for each output."""
+        ctx.save_for_backward(x, weight)
+        rows_in, rows_out, counts = kernel_map.pairs
+        rows_out_count = kernel_map.num_inputs if transposed else kernel_map.num_outputs
+        if transposed:
+            rows_in, rows_out = rows_out, rows_in
+        ctx.pairs = (torch.split(rows_in, counts), torch.split(rows_out, counts))
+        out = x.new_zeros(rows_out_count, weight.shape[2])
+        for source, target, w in zip(*ctx.pairs, weight, strict=True):
+            out.index_add_(0, target, x.index_select(0, source) @ w)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x and weight."""
+        x, weight = ctx.saved_tensors
+        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        grad_w = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for tap, (source, target) in enumerate(zip(*ctx.pairs, strict=True)):
+            gathered = grad.index_select(0, target)
+            if grad_x is not None:
+                grad_x.index_add_(0, source, gathered @ weight[tap].T)
+            if grad_w is not None:
+                grad_w[tap] = x.index_select(0, source).T @ gathered
+        return grad_x, grad_w, None, None
+
+
+def _keep(ctx: Any, x: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool) -> None:
+    ctx.save_for_backward(x, weight)
+    ctx.kernel_map, ctx.transposed = kernel_map, transposed
+
+
+def _tables(kernel_map: KernelMap, transposed: bool) -> tuple[Tensor, Tensor]:
+    """Return (output row -> input rows) and (input row -> output rows), one column per tap."""
+    if transposed:
+        return kernel_map.in_to_out, kernel_map.out_to_in
+    return kernel_map.out_to_in, kernel_map.in_to_out
+
+
+def _places(table: Tensor, rows: int) -> Tensor:
+    """Return where row n of tap k lies among ``rows`` times K rows; behind them all for none."""
+    taps = table.shape[1]
+    places = table * taps + torch.arange(taps, device=table.device)
+    return places.clamp_(max=rows * taps)
+
+
+def _side_by_side(weight: Tensor) -> Tensor:
+    """Return the weights as (C_in, K * C_out)."""
+    return weight.transpose(0, 1).reshape(weight.shape[1], -1)
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x and weight, over the inputs' or the outputs' windows."""
+    x, weight = ctx.saved_tensors
+    wants_x, wants_weight = ctx.needs_input_grad[:2]
+    to_inputs, to_outputs = _tables(ctx.kernel_map, ctx.transposed)
+    taps, c_in, c_out = weight.shape
+    numbers = len(to_inputs) * taps * c_in
+    fewer = len(to_inputs) < len(to_outputs) if wants_x else numbers < to_outputs.numel() * c_out
+    if not fewer or (wants_x and numbers > MAX_BUFFER):
+        return *_over_inputs(grad, x, weight, to_outputs, wants_x, wants_weight), None, None
+    grad_x = grad_w = None
+    if wants_x:
+        spread = x.new_empty(len(to_inputs) * taps + 1, c_in)
+        torch.mm(grad, weight.reshape(-1, c_out).T, out=spread[:-1].view(len(to_inputs), -1))
+        spread[-1] = 0
+        grad_x = _sum_of_rows(spread, _places(to_outputs, len(to_inputs)))
+    if wants_weight:
+        sums = _Sums(x.dtype)
+        for part, windows in _gathered(x, to_inputs):
+            sums.add(windows, grad[part])
+        grad_w = sums.total.view(weight.shape)
+    return grad_x, grad_w, None, None
+
+
+def _over_inputs(
+    grad: Tensor, x: Tensor, weight: Tensor, table: Tensor, wants_x: bool, wants_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return both gradients from one gathering: of the outputs that an input reaches."""
+    taps, c_in, c_out = weight.shape
+    grad_x = torch.empty_like(x) if wants_x else None
+    sums, matrix = _Sums(x.dtype), _side_by_side(weight).T
+    for part, spread in _gathered(grad, table):
+        if grad_x is not None:
+            torch.mm(spread, matrix, out=grad_x[part])
+        if wants_weight:
+            sums.add(x[part], spread)
+    grad_w = sums.total.view(c_in, taps, c_out).transpose(0, 1) if wants_weight else None
+    return grad_x, grad_w
+
+
+class _Sums:
+    """Adds up products of blocks, in float32 where the numbers are shorter."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.sums: Tensor | None = None
+
+    def add(self, left: Tensor, right: Tensor) -> None:
+        """Add ``left.T @ right``."""
+        if self.sums is None:
+            self.sums = left.T @ right
+        elif self.dtype.itemsize >= 4:
+            self.sums.addmm_(left.T, right)
+        else:
+            self.sums = self.sums.float() + left.T @ right
+
+    @property
+    def total(self) -> Tensor:
+        """The sum, in the dtype of the products; there must be one product at least."""
+        assert self.sums is not None
+        return self.sums.to(self.dtype)
+
+
+def _gathered(rows: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield blocks of ``rows[table]``, shape (block, K * C), with zeros where there is no row.
+
+    A block is overwritten by the next.
+    """
+    taps, channels = table.shape[1], rows.shape[1]
+    bits = rows.contiguous()
+    if rows.element_size() == 2:
+        bits = bits.view(torch.int16)  # gathering moves bits, whatever they mean
+    compiled = compiled_for(table.numel() * channels, bits)
+    if not compiled:
+        bits = torch.cat([bits, bits.new_zeros(1, channels)])
+    step = _rows_of_a_block(len(table), taps * channels, rows.device)
+    buffer = bits.new_empty(step, taps * channels)
+    for start in range(0, len(table), step):
+        part = slice(start, min(start + step, len(table)))
+        block = buffer[: part.stop - start]
+        if compiled:
+            from spcnn_lightning.compiled.gathering import gather
+
+            gather(bits, table[part], block)
+        else:
+            torch.index_select(bits, 0, table[part].reshape(-1), out=block.view(-1, channels))
+        yield part, block.view(rows.dtype)
+
+
+def _rows_of_a_block(rows: int, width: int, device: torch.device) -> int:
+    if device.type != "cpu":
+        return max(1, min(rows, MAX_BUFFER // width))
+    return max(1, min(rows, max(LEAST_ROWS, CACHE_BLOCK * torch.get_num_threads() // width)))
+
+
+def _sum_of_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """Return ``rows[index].sum(1)`` for index (R, K) without building the (R, K, C) tensor."""
+    if rows.dtype is torch.float32:
+        # One fused kernel, deterministic; in other dtypes it is many times slower.
+        return torch.nn.functional.embedding_bag(index, rows, mode="sum")
+    out = rows.index_select(0, index[:, 0])
+    for tap in range(1, index.shape[1]):
+        out += rows.index_select(0, index[:, tap])
+    return out
