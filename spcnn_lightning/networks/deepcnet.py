@@ -189,7 +189,7 @@ def _hidden_layers(
     for number, term in enumerate(spec.layers):
         window = (term.size,) * dimensions
         if term.kind == "MP":
-            layers.append(MaxPool(window))
+            layers.insert(_place_of_pooling(layers, slope), MaxPool(window))
             continue
         layer: SparseConv | NetworkInNetwork
         if term.size == 1:
@@ -208,6 +208,18 @@ def _hidden_layers(
             layers.append(FeatureDropout(ramp[term.level], layer=number))
         channels = term.channels
     return layers, channels
+
+
+def _place_of_pooling(layers: Sequence[nn.Module], slope: float) -> int:
+    """Return the place before the activation and the dropout that the pooling follows.
+
+    Neither changes the order of values, so the maximum may be taken first: the same result and
+    the same gradients, from a quarter of the sites.
+    """
+    place = len(layers)
+    while slope >= 0 and place and isinstance(layers[place - 1], (Activation, FeatureDropout)):
+        place -= 1
+    return place
 
 
 def dropout_ramp(dropout: float | Sequence[float], levels: int) -> list[float]:

@@ -8,7 +8,7 @@ import torch
 
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.networks import DeepCNet, DeepCNiN, network_from_notation
-from spcnn_lightning.nn import set_dropout_step
+from spcnn_lightning.nn import Activation, MaxPool, NetworkInNetwork, SparseConv, set_dropout_step
 from spcnn_lightning.reference.dense_field import DenseField
 from spcnn_lightning.reference.twin import dense_twin
 
@@ -163,3 +163,29 @@ def randomise_biases(network):
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.3)
+
+
+@pytest.mark.parametrize("slope", [0.0, 1 / 3])
+def test_pooling_before_the_activation_is_the_network_of_the_paper(slope, make_input, assert_same):
+    network = DeepCNiN(2, 3, 2, 4, dropout=0.5, slope=slope).double().train()
+    randomise_biases(network)
+    kinds = [type(layer) for layer in network.layers]
+    assert kinds[:4] == [SparseConv, MaxPool, Activation, NetworkInNetwork]
+    papers = copy.deepcopy(network)
+    layers = list(papers.layers)
+    for place, layer in enumerate(network.layers):  # back behind the activation and the dropout
+        if isinstance(layer, MaxPool):
+            end = next(p for p in range(place + 1, len(layers)) if hasattr(layers[p], "weight"))
+            layers[place:end] = [*layers[place + 1 : end], layers[place]]
+    papers.layers = torch.nn.ModuleList(layers)
+    assert [type(layer) for layer in layers[:4]] == [SparseConv, Activation, MaxPool, kinds[3]]
+    data = make_input("mixed", network.spatial_shape, 2)
+    ours, gradients = results(network, data, dense=False)
+    theirs, expected = results(papers, data, dense=False)
+    assert_same([ours], [theirs])
+    assert_same(gradients, expected)
+
+
+def test_an_activation_that_turns_values_round_stays_before_the_pooling():
+    kinds = [type(layer) for layer in DeepCNet(1, 2, 1, 2, slope=-0.5).layers]
+    assert kinds[:3] == [SparseConv, Activation, MaxPool]

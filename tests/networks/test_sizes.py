@@ -119,7 +119,7 @@ def test_the_activations_are_those_of_the_paper():
     assert activations(DeepCNet(2, 2, 1, 2, slope=0.01)) == {"LeakyReLU(negative_slope=0.01)"}
     kinds = [type(x) for x in DeepCNiN(1, 2, 1, 2).layers]
     assert kinds == [
-        *(SparseConv, Activation, MaxPool, NetworkInNetwork, Activation),
+        *(SparseConv, MaxPool, Activation, NetworkInNetwork, Activation),
         *(SparseConv, Activation, NetworkInNetwork, Activation),
     ]
 
@@ -215,7 +215,7 @@ def test_the_backend_is_set_for_all_layers_and_is_not_saved():
 
 
 def test_the_window_of_a_level_is_a_geometry_as_any_other():
-    assert DeepCNet(2, 2, 1, 2).layers[2].geometry == ConvGeometry((2, 2), 2)
+    assert DeepCNet(2, 2, 1, 2).layers[1].geometry == ConvGeometry((2, 2), 2)
 
 
 @pytest.mark.parametrize(("family", "slope"), [(DeepCNet, 0.0), (DeepCNiN, 1 / 3)])
