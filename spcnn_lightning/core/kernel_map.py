@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from spcnn_lightning.compiled import compiled_for
 from spcnn_lightning.core.active_set import ActiveSet, check_field, unravel
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
 from spcnn_lightning.core.site_map import SiteMap
@@ -103,36 +104,70 @@ def build_kernel_map(active_set: ActiveSet, geometry: ConvGeometry) -> KernelMap
     """Build the kernel map of ``geometry`` on ``active_set``; see `kernel_map`."""
     shape = geometry.output_shape(active_set.spatial_shape)
     check_field(shape, active_set.batch_size)
-    keys, reaches = _candidates(active_set, geometry, shape)
-    if geometry.activity is Activity.SUBMANIFOLD:
-        if shape != active_set.spatial_shape:
-            raise ValueError(
-                f"a submanifold window keeps the field, but kernel_size {geometry.kernel_size} "
-                f"with padding {geometry.padding} turns {active_set.spatial_shape} into {shape}: "
-                "build the geometry with ConvGeometry.submanifold(kernel_size, dilation)"
-            )
-        in_to_out = _rows_of_known_sites(active_set, keys, reaches)
-        output = active_set
-    else:
-        unique, in_to_out = _rows_of_new_sites(keys, reaches, active_set.batch_size, shape)
-        output = ActiveSet(
-            unravel(unique, shape),
-            shape,
-            active_set.batch_size,
-            tensor_stride=[
-                t * s for t, s in zip(active_set.tensor_stride, geometry.stride, strict=True)
-            ],
-            offset=[
-                o - t * low
-                for o, t, (low, _) in zip(
-                    active_set.offset, active_set.tensor_stride, geometry.padding, strict=True
-                )
-            ],
-            validate=False,
+    if geometry.activity is Activity.SUBMANIFOLD and shape != active_set.spatial_shape:
+        raise ValueError(
+            f"a submanifold window keeps the field, but kernel_size {geometry.kernel_size} "
+            f"with padding {geometry.padding} turns {active_set.spatial_shape} into {shape}: "
+            "build the geometry with ConvGeometry.submanifold(kernel_size, dilation)"
         )
-    result = KernelMap(geometry, output, in_to_out)
+    result = _compiled(active_set, geometry, shape) or _built(active_set, geometry, shape)
     result._input_shape = active_set.spatial_shape
     return result
+
+
+def _built(active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...]) -> KernelMap:
+    """Build it in torch operations, on any device."""
+    keys, reaches = _candidates(active_set, geometry, shape)
+    if geometry.activity is Activity.SUBMANIFOLD:
+        return KernelMap(geometry, active_set, _rows_of_known_sites(active_set, keys, reaches))
+    unique, in_to_out = _rows_of_new_sites(keys, reaches, active_set.batch_size, shape)
+    output = _output_set(active_set, geometry, shape, unravel(unique, shape))
+    return KernelMap(geometry, output, in_to_out)
+
+
+def _compiled(
+    active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...]
+) -> KernelMap | None:
+    """Build the same by compiled loops; None where there are none, or the field is too large."""
+    coords, same = active_set.coords, geometry.activity is Activity.SUBMANIFOLD
+    if not compiled_for(len(coords) * geometry.num_taps * _NUMBERS_A_CANDIDATE, coords):
+        return None
+    from spcnn_lightning.compiled.sites import find_pairs
+
+    low = [pair[0] for pair in geometry.padding]
+    steps = [
+        [p - d * t for p, d, t in zip(low, geometry.dilation, tap, strict=True)]
+        for tap in geometry.offsets
+    ]
+    found = find_pairs(coords, active_set.batch_size, shape, steps, geometry.stride, same)
+    if found is None:
+        return None
+    output = active_set if same else _output_set(active_set, geometry, shape, found.coords)
+    result = KernelMap(geometry, output, found.in_to_out)
+    result.out_to_in, result.num_pairs = found.out_to_in, found.num_pairs
+    return result
+
+
+_NUMBERS_A_CANDIDATE = 30
+"""A (site, tap) costs as much in torch operations as moving so many numbers."""
+
+
+def _output_set(
+    active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...], coords: Tensor
+) -> ActiveSet:
+    """Return the set of new sites, which knows its place in the input grid."""
+    strides = active_set.tensor_stride
+    return ActiveSet(
+        coords,
+        shape,
+        active_set.batch_size,
+        tensor_stride=[t * s for t, s in zip(strides, geometry.stride, strict=True)],
+        offset=[
+            o - t * low
+            for o, t, (low, _) in zip(active_set.offset, strides, geometry.padding, strict=True)
+        ],
+        validate=False,
+    )
 
 
 def _candidates(

@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 
+from spcnn_lightning import compiled
 from spcnn_lightning.core import kernel_map as module
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
@@ -53,10 +54,18 @@ def triples(active, geometry):
     return found
 
 
-@pytest.mark.parametrize("table_factor", [0, 1000], ids=["unique", "table"])
+@pytest.fixture(params=["unique", "table", "numba"])
+def way(request, monkeypatch):
+    monkeypatch.setattr(module, "TABLE_FACTOR", 1000 if request.param == "table" else 0)
+    if request.param == "numba":
+        pytest.importorskip("numba")
+        refused = pytest.fail  # a field of this size must not fall back
+        monkeypatch.setattr(module, "_built", lambda *_: refused("not compiled"))
+    monkeypatch.setattr(compiled, "WORTH_COMPILING", 0 if request.param == "numba" else 10**18)
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_the_map_holds_the_triples_of_the_relation(geometry, table_factor, monkeypatch):
-    monkeypatch.setattr(module, "TABLE_FACTOR", table_factor)
+def test_the_map_holds_the_triples_of_the_relation(geometry, way):
     active = random_set(SHAPES[geometry.dimensions])
     built = build_kernel_map(active, geometry)
     expected = triples(active, geometry)
@@ -92,6 +101,35 @@ def test_the_map_holds_the_triples_of_the_relation(geometry, table_factor, monke
     assert (built.num_inputs, built.num_outputs) == (n, m)
     assert built.in_to_out.max() <= m
     assert built.out_to_in.max() <= n
+
+
+@pytest.mark.parametrize("worth", [0, 10**18], ids=["numba", "torch"])
+@pytest.mark.parametrize("width", [7, 64, 65, 3000])
+def test_large_fields_are_numbered_alike(width, worth, monkeypatch):
+    """Fields that end within and at a word of bits, and one too large for a bit a site."""
+    monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
+    generator = torch.Generator().manual_seed(width)
+    coords = torch.randint(0, width, (40, 3), generator=generator, dtype=torch.int32)
+    coords[:, 0] %= 4
+    coords[0] = torch.tensor([3, width - 1, width - 1])
+    active = ActiveSet(torch.unique(coords, dim=0).flip(0), (width, width), 4)
+    for geometry in (ConvGeometry((2, 3), 1, 1), ConvGeometry.submanifold((3, 3))):
+        built = build_kernel_map(active, geometry)
+        fields = torch.zeros(4, 1, width, width).index_put(
+            (
+                active.coords[:, 0].long(),
+                torch.zeros(len(active), dtype=torch.long),
+                *active.coords[:, 1:].long().T,
+            ),
+            torch.arange(1.0, len(active) + 1),
+        )
+        (top, bottom), (left, right) = geometry.padding
+        fields = torch.nn.functional.pad(fields, (left, right, top, bottom))[:, 0]
+        sample, row, column = built.output.coords.long().T
+        for tap, (down, across) in enumerate(geometry.offsets):
+            expected = fields[sample, row + down, column + across].long() - 1
+            expected[expected < 0] = len(active)
+            assert torch.equal(built.out_to_in[:, tap], expected)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
