@@ -8,7 +8,8 @@
 
 Both learn from all characters of the training part. ``--folds`` runs all folds of a `WriterFold`:
 training and test part are joined, and each writer is held out once. ``--other`` is a file of
-templates: other hands, as a second test. ``--ckpt_path`` reads a network in place of training it.
+templates: other hands, as a second test. ``--ckpt_path`` reads a network in place of training it;
+in it ``{seed}`` and ``{fold}`` stand for their numbers.
 ``--passes 10`` averages the network's answers over 10 augmented copies too.
 All other options are those of ``spcnn fit``. The interval of the difference comes from resampling
 writers, whose characters succeed or fail together (characters, where writers are not known).
@@ -43,7 +44,8 @@ def main() -> None:
                 words += [f"--data.source.fold={fold}", f"--data.source.folds={asked.folds}"]
             folder = asked.out / f"{Path(asked.config).stem}_{seed}_{fold}"
             if asked.ckpt_path:
-                trained = load(asked.config, words, asked.ckpt_path)
+                checkpoint = asked.ckpt_path.format(seed=seed, fold=fold)
+                trained = load(asked.config, words, checkpoint)
             else:
                 trained = train(asked.config, words, folder)
             print(f"seed {seed}, fold {fold}: trained in {trained.minutes:.1f} min", flush=True)

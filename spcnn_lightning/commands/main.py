@@ -36,6 +36,7 @@ COMMANDS = TRAINING | {
     "bench": Command("spcnn_lightning.commands.bench", "compare engines: time, memory, error"),
     "data": Command("spcnn_lightning.commands.data", "prepare pen strokes, count and draw them"),
     "doctor": Command("spcnn_lightning.commands.doctor", "say what works here and what does not"),
+    "plan": Command("spcnn_lightning.commands.plan", "say what training a config will cost"),
     "export": Command("spcnn_lightning.commands.export", "write ONNX, safetensors and JSON"),
 }
 
