@@ -45,6 +45,8 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
             `BackgroundSubtraction`. None: pictures as they are.
         augmentation: Distorts training pictures. None: `PictureAugmentation`.
         augment: False switches augmentation off.
+        mask_feature: For a source whose pictures have masks, such as `Regions`: the mask is a
+            feature of each site too.
         batch_size: Samples per batch and process. The last batch of an epoch may be short.
         num_workers: Processes that prepare batches; results do not depend on it.
         persistent_workers: Keep these processes between epochs.
@@ -83,6 +85,7 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
         sparsifier: Sparsifier | None = None,
         augmentation: PictureAugmentation | None = None,
         augment: bool = True,
+        mask_feature: bool = False,
         batch_size: int = 100,
         num_workers: int = 0,
         persistent_workers: bool = True,
@@ -97,9 +100,16 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
         sizes = (3 * box, 3 * box) if spatial_shape is None else spatial_shape
         self.spatial_shape = tuple(int(size) for size in sizes)
         scaling = Scaling(self.source.background if background is None else background, scale)
-        scaling.check(self.source.channels)
+        masked = self.source.masked
+        scaling.check(self.source.channels - masked)
         self.evaluation_padder = Padder(
-            self.spatial_shape, scaling, threshold, placement, sparsifier
+            self.spatial_shape,
+            scaling,
+            threshold,
+            placement,
+            sparsifier,
+            masked=masked,
+            mask_feature=mask_feature,
         )
         if augment:
             augmentation = PictureAugmentation() if augmentation is None else augmentation
@@ -145,7 +155,7 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
             DataError: If the checkpoint was trained on values that were mapped otherwise.
         """
         for name, value in self._mapping().items():
-            if state_dict[name] != value:
+            if state_dict.get(name, value) != value:  # masks came later than the others
                 raise DataError(
                     f"the checkpoint was trained with {name} {state_dict[name]}, this data module "
                     f"has {value}: use the {name} of the training run"
@@ -160,6 +170,7 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
             "background": [background] if isinstance(background, (int, float)) else [*background],
             "scale": padder.scaling.scale,
             "threshold": padder.threshold,
+            "masked": padder.masked,
             "sparsifier": type(padder.sparsifier).__name__,
         }
 

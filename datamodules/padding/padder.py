@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from spcnn_lightning.datamodules.padding.masks import cut_out
 from spcnn_lightning.datamodules.padding.picture_augmentation import PictureAugmentation
 from spcnn_lightning.datamodules.padding.picture_batch import Picture, PictureBatch, Scaling
 from spcnn_lightning.datamodules.padding.placement import Placement, check_placement, first_sites
@@ -49,6 +50,11 @@ class Padder:
         placement: Where pictures stand.
         sparsifier: Makes background where there is none; None for pictures as they are.
         augmentation: Distorts training pictures; None for none.
+        masked: The last channel of a picture is a mask, 255 inside and 0 outside, and no feature.
+            Outside is background, whatever the pixels hold. The mask decides what is active: a
+            pixel of which more than ``threshold`` lies inside, even if its features are zero.
+        mask_feature: The mask is the last feature too. Without it, a network whose layers give
+            inactive sites what they give zeros cannot tell an inner background from the outer.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -60,6 +66,8 @@ class Padder:
     placement: Placement = "centre"
     sparsifier: Sparsifier | None = None
     augmentation: PictureAugmentation | None = None
+    masked: bool = False
+    mask_feature: bool = False
 
     def __post_init__(self) -> None:
         if len(self.spatial_shape) != 2 or min(self.spatial_shape) < 1:
@@ -68,11 +76,15 @@ class Padder:
             )
         if not 0 <= self.threshold < math.inf:
             raise ValueError(f"threshold is {self.threshold}: give a finite one of at least 0")
+        if self.mask_feature and not self.masked:
+            raise ValueError("mask_feature is True: give pictures with a mask, or leave it out")
         check_placement(self.placement, self.spatial_shape)
 
     def out_channels(self, channels: int) -> int:
         """Return the number of features of a site, for pictures of ``channels`` channels."""
-        return channels if self.sparsifier is None else self.sparsifier.out_channels(channels)
+        own = channels - self.masked
+        own = own if self.sparsifier is None else self.sparsifier.out_channels(own)
+        return own + self.mask_feature
 
     def __call__(
         self,
@@ -83,28 +95,38 @@ class Padder:
         """Return the sites and features of the pictures, in their order.
 
         Args:
-            pictures: B of them, uint8, shape (H, W, C); sizes may differ.
+            pictures: B of them, uint8, shape (H, W, C), with a mask (H, W, C + 1); sizes may
+                differ.
             random: Their random numbers, for augmentation and random places.
             device: Where to compute; pixels are moved there first.
 
         Raises:
             DataError: If a picture is larger than the field, or is no uint8 picture.
         """
-        batch = PictureBatch.of(pictures, self.scaling)
+        batch = self._read(pictures, device)
         first = first_sites(
             self.placement, batch.sizes, self.spatial_shape, random.part(_PLACEMENT_PART)
         )
-        batch = batch.to(device)
-        if self.sparsifier is not None:
-            batch = self.sparsifier(batch)
         augmentation = self.augmentation
         if augmentation is None:
             pixels = warp(batch, first, self.spatial_shape)
         else:
             pixels = augmentation.distort(batch, first, self.spatial_shape, random)
-        active = (pixels.values.abs() > self.threshold).any(0).nonzero()[:, 0]
+        features = deciding = pixels.values
+        if self.masked:
+            features, deciding = features[:-1], features[-1:]
+        active = (deciding.abs() > self.threshold).any(0).nonzero()[:, 0]
         coords = pixels.coords.index_select(0, active)
-        values = pixels.values.index_select(1, active).T.contiguous()
+        values = features.index_select(1, active).T.contiguous()
         if augmentation is not None:
             values = augmentation.recolour(values, coords, self.spatial_shape, random)
+        if self.mask_feature:
+            values = torch.cat([values, deciding.index_select(1, active).T], 1)
         return PaddedBatch(coords, values, pixels.dropped)
+
+    def _read(self, pictures: Sequence[Picture], device: torch.device | str) -> PictureBatch:
+        """Return the pictures, sparser; masks become the last channel."""
+        if self.masked:
+            return cut_out(pictures, self.scaling, self.sparsifier, device)
+        batch = PictureBatch.of(pictures, self.scaling).to(device)
+        return batch if self.sparsifier is None else self.sparsifier(batch)

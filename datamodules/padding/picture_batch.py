@@ -59,6 +59,22 @@ class Scaling:
         return values
 
 
+def check_pictures(pictures: Sequence[Picture]) -> int:
+    """Return the number of channels that all pictures have; 0 if there is no picture.
+
+    Raises:
+        DataError: If one is not uint8, or has another form or number of channels.
+    """
+    channels = pictures[0].shape[-1] if pictures else 0
+    for place, picture in enumerate(pictures):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != channels:
+            raise DataError(
+                f"picture {place} of the batch is {picture.dtype} of shape {picture.shape}, "
+                f"expected uint8 of shape (H, W, {channels})"
+            )
+    return channels
+
+
 @dataclass(frozen=True)
 class PictureBatch:
     """B pictures of any sizes, one after the other, each in a frame of zeros one pixel wide.
@@ -83,13 +99,7 @@ class PictureBatch:
         Raises:
             DataError: If one is not uint8, or has another form or number of channels.
         """
-        channels = pictures[0].shape[-1] if pictures else 0
-        for place, picture in enumerate(pictures):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != channels:
-                raise DataError(
-                    f"picture {place} of the batch is {picture.dtype} of shape {picture.shape}, "
-                    f"expected uint8 of shape (H, W, {channels})"
-                )
+        channels = check_pictures(pictures)
         sizes = np.array([picture.shape[:2] for picture in pictures], np.int64).reshape(-1, 2)
         ends = np.cumsum((sizes + 2).prod(1))
         pixels = np.zeros((channels, int(ends[-1]) if len(ends) else 0), np.float32)

@@ -180,10 +180,15 @@ class PictureSource(ABC):
     """The licence in full, where it must travel with copies of the data."""
 
     channels: int
-    """1 for grey, 3 for red, green, blue."""
+    """1 for grey, 3 for red, green, blue; one more if pictures have a mask."""
 
     background: float | tuple[float, ...]
-    """What becomes zero, of 0..255, for all channels or for each: paper, or middle grey."""
+    """What becomes zero, of 0..255, for all channels or for each: paper, or middle grey. Masks do
+    not count as a channel here."""
+
+    masked: bool = False
+    """Whether the last channel is a mask, 255 inside and 0 outside: what lies outside does not
+    count, and the mask decides what is active."""
 
     @property
     def num_classes(self) -> int:

@@ -53,6 +53,11 @@ class FewPictures(PictureSource):
         """The background of the source."""
         return self.source.background
 
+    @property
+    def masked(self) -> bool:  # type: ignore[override]
+        """Whether the source's pictures have masks."""
+        return self.source.masked
+
     def check(self) -> None:
         """Check the source's files."""
         self.source.check()
