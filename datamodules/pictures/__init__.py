@@ -8,10 +8,14 @@ from spcnn_lightning.datamodules.pictures.base import (
     PictureSubset,
 )
 from spcnn_lightning.datamodules.pictures.cifar import CIFAR10, CIFAR100
+from spcnn_lightning.datamodules.pictures.digit_scenes import DigitScenes
 from spcnn_lightning.datamodules.pictures.digits import Digits
 from spcnn_lightning.datamodules.pictures.gnt import CasiaHWDB
 from spcnn_lightning.datamodules.pictures.idx import EMNIST, KMNIST, MNIST, FashionMNIST
 from spcnn_lightning.datamodules.pictures.image_folder import ImageFolder
+from spcnn_lightning.datamodules.pictures.regions import Regions
+from spcnn_lightning.datamodules.pictures.scenes import ArrayScenes, Scene, SceneSource
+from spcnn_lightning.datamodules.pictures.superpixels import Superpixels
 from spcnn_lightning.datamodules.pictures.views import FewPictures
 from spcnn_lightning.datamodules.pictures.wrapped import ArrayPictures, DatasetPictures
 
@@ -22,8 +26,10 @@ __all__ = [
     "KMNIST",
     "MNIST",
     "ArrayPictures",
+    "ArrayScenes",
     "CasiaHWDB",
     "DatasetPictures",
+    "DigitScenes",
     "Digits",
     "FashionMNIST",
     "FewPictures",
@@ -33,4 +39,8 @@ __all__ = [
     "PictureSource",
     "PictureSubset",
     "Pictures",
+    "Regions",
+    "Scene",
+    "SceneSource",
+    "Superpixels",
 ]
