@@ -27,6 +27,7 @@ CLASSES = {
     "cifar10": 10,
     "cifar100": 100,
     "hwdb": 3755,
+    "scenes": 10,
 }
 SMALL_NETWORKS = {
     "cifar10_kaggle": ["--model.network.notation", "2C2-2C2-MP2-" * 5 + "3C2-3C1-10C1"],
@@ -160,6 +161,10 @@ def test_a_config_fits_tests_and_predicts(name, roots, tmp_path, monkeypatch):
         small += ["--data.source.init_args.root", str(roots[data_set])]
     if data_set in ("cifar10", "cifar100"):
         small += ["--data.source.complete", "false"]
+    if data_set == "scenes":
+        scenes = "--data.source.scenes"
+        small += [f"{scenes}.scenes=12", f"{scenes}.test_scenes=4"]
+        small += [f"{scenes}.digits.root={roots['mnist']}"]
     if data_set == "hanzi":
         small += ["--data.source.classes", "5", "--data.source.train_writers", "12"]
         small += ["--data.source.test_writers", "4"]
