@@ -1,7 +1,8 @@
-"""``spcnn data``: prepare pen strokes once for fast reading, describe them, draw them."""
+"""``spcnn data``: prepare pen strokes once for fast reading, describe them; draw any samples."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -12,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-    from spcnn_lightning.datamodules.sources import StrokeSource
-
 DESCRIPTIONS = {
     "prepare": "Convert a source into a folder of shards, which the source Shards reads from disk "
     "without loading them. Broken off, it goes on when it is started again.",
     "info": "Count the characters, strokes and points of a source or a folder of shards.",
-    "show": "Draw characters of a source or a folder of shards into a PNG file.",
+    "show": "Draw characters or pictures of a source, or a folder of shards, into a PNG file; with "
+    "--config, what a config feeds to its network: augmented, in the field, with the active sites.",
 }
 HELP = """usage: {prog} {word} prepare --source CLASS --root FOLDER --out FOLDER [options]
        {prog} {word} info FOLDER | --source CLASS --root FOLDER
        {prog} {word} show FOLDER | --source CLASS --root FOLDER [--out FILE]
+       {prog} {word} show --config FILE-or-NAME [--part val] [--out FILE] [options as for fit]
 
 {descriptions}
 
@@ -47,10 +48,12 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     # So that a class in a file beside the place where the command runs can be named.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if action == "show" and any(option.startswith("--config") for option in rest):
+        return _show_config(rest, f"{prog} {word} {action}")
     parser = _parser(action, f"{prog} {word} {action}")
     config = parser.parse_args(_with_source(rest, shards=action != "prepare"))
     described = config.source.as_dict()
-    source = _build(described["class_path"], described.get("init_args", {}))
+    source = _build(described)
     if action == "prepare":
         from spcnn_lightning.commands.data_prepare import prepare_with_progress
 
@@ -71,10 +74,12 @@ def _parser(action: str, prog: str) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     import spcnn_lightning.datamodules  # noqa: F401  # its classes go by their short names
+    from spcnn_lightning.datamodules.pictures import PictureSource
     from spcnn_lightning.datamodules.sources import StrokeSource
 
     parser = ArgumentParser(prog=prog, description=DESCRIPTIONS[action], allow_abbrev=False)
-    parser.add_subclass_arguments(StrokeSource, "source", required=True)
+    kinds = (StrokeSource, PictureSource) if action == "show" else (StrokeSource,)
+    parser.add_subclass_arguments(kinds, "source", required=True)
     if action in ("prepare", "info"):
         parser.add_argument(
             "--parts", nargs="+", choices=["train", "test"], default=["train", "test"]
@@ -87,23 +92,47 @@ def _parser(action: str, prog: str) -> ArgumentParser:
             help="leave damaged records out and list them, instead of stopping",
         )
     if action == "show":
-        parser.add_argument("--part", choices=["train", "test"], default="train")
-        parser.add_argument("--samples", type=int, default=48, help="how many (default 48)")
-        parser.add_argument("--out", type=Path, default=Path("samples.png"), help="PNG file")
+        _add_show_options(parser, ["train", "test"])
         parser.add_argument("--seed", type=int, default=0, help="decides which")
     return parser
 
 
-def _build(class_path: str, arguments: dict[str, Any]) -> StrokeSource:
+def _add_show_options(parser: argparse.ArgumentParser, parts: list[str]) -> None:
+    parser.add_argument("--part", choices=parts, default="train")
+    parser.add_argument("--samples", type=int, default=48, help="how many (default 48)")
+    parser.add_argument("--out", type=Path, default=Path("samples.png"), help="PNG file")
+
+
+def _show_config(arguments: list[str], prog: str) -> int:
+    """Run ``spcnn data show --config``, whose further options are those of ``spcnn fit``."""
+    from spcnn_lightning.commands.data_show_config import show_config
+
+    parser = argparse.ArgumentParser(
+        prog=prog, description=DESCRIPTIONS["show"], allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, help="file or shipped name")
+    _add_show_options(parser, ["train", "val", "test"])
+    parser.add_argument("--channel", type=int, help="draw this one, in place of colours or of 0")
+    asked, overrides = parser.parse_known_args(arguments)
+    show_config(
+        asked.config, overrides, asked.part, asked.samples, asked.out, channel=asked.channel
+    )
+    return 0
+
+
+def _build(described: Any) -> Any:
+    """Return the source that was described, of the kind that the parser accepted."""
+    if not (isinstance(described, dict) and "class_path" in described):
+        return described
     from spcnn_lightning.core.errors import DataError
 
-    module, _, name = class_path.rpartition(".")
+    arguments = {name: _build(value) for name, value in described.get("init_args", {}).items()}
+    module, _, name = described["class_path"].rpartition(".")
     kind = getattr(importlib.import_module(module), name)
     try:
-        source: StrokeSource = kind(**arguments)
+        return kind(**arguments)
     except ValueError as error:
         raise DataError(f"{name}: {error}") from error
-    return source
 
 
 def _with_source(arguments: list[str], shards: bool) -> list[str]:

@@ -1,17 +1,28 @@
-"""Drawing characters of a source into a PNG file."""
+"""Drawing samples of a source, or what a config feeds to its network, into a PNG file."""
 
 from __future__ import annotations
 
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from spcnn_lightning.core.errors import DataError
-from spcnn_lightning.datamodules import Bitmap, HandwritingDataset, Rasteriser
+from spcnn_lightning.core.sparse_batch import SparseBatch
+from spcnn_lightning.datamodules import (
+    Bitmap,
+    HandwritingDataset,
+    Padder,
+    PictureDataset,
+    PictureSource,
+    PictureSubset,
+    Rasteriser,
+    Scaling,
+)
 from spcnn_lightning.datamodules.joining import concatenate
 from spcnn_lightning.datamodules.randomness import seeded_order
 from spcnn_lightning.datamodules.sources import StrokeSource
@@ -20,23 +31,55 @@ from spcnn_lightning.datamodules.strokes import StrokeSet
 from spcnn_lightning.modules.drawing import draw_gallery, draw_samples
 
 FIELD, BOX = 96, 80
+COLOURS = 3
 
 
-def show(source: StrokeSource, part: str, samples: int, out: Path, seed: int) -> None:
-    """Draw some characters of a part into a PNG file.
+def show(
+    source: StrokeSource | PictureSource, part: str, samples: int, out: Path, seed: int
+) -> None:
+    """Draw some characters or pictures of a part, undistorted, into a PNG file.
 
     Raises:
         DataError: If the part holds nothing or is damaged, or ``samples`` is not positive.
     """
+    require_samples(samples)
+    channel: int | None = 0
+    if isinstance(source, PictureSource):
+        batch, labels = _pictures(source, part, samples, seed)
+        channel = None if source.channels - source.masked == COLOURS else 0
+    else:
+        strokes = choose(source, part, samples, seed)
+        dataset = HandwritingDataset(strokes, Rasteriser((FIELD, FIELD), BOX, Bitmap()))
+        batch, labels = dataset.prepare(range(len(strokes)))
+    captions = [source.class_names[label] for label in labels.tolist()]
+    write(draw_samples(batch, range(len(captions)), channel), captions, out)
+    kind = "pictures" if isinstance(source, PictureSource) else "characters"
+    print(f"{len(captions)} {kind} of the {part} part: {out}")
+
+
+def require_samples(samples: int) -> None:
+    """Raise `DataError` if the number of samples is not positive."""
     if samples < 1:
         raise DataError(f"--samples is {samples}, expected at least 1")
-    strokes = choose(source, part, samples, seed)
-    dataset = HandwritingDataset(strokes, Rasteriser((FIELD, FIELD), BOX, Bitmap()))
-    batch, _ = dataset.prepare(range(len(strokes)))
-    captions = [source.class_names[label] for label in strokes.labels]
-    picture = draw_gallery(draw_samples(batch, range(len(strokes))), captions)
-    out.write_bytes(png(picture))
-    print(f"{len(strokes)} characters of the {part} part: {out}")
+
+
+def write(drawings: Sequence[Tensor], captions: Sequence[str], out: Path) -> None:
+    """Write drawings, each uint8 of shape (3, H, W), into a PNG file."""
+    out.write_bytes(png(draw_gallery(drawings, captions)))
+
+
+def _pictures(
+    source: PictureSource, part: str, samples: int, seed: int
+) -> tuple[SparseBatch, Tensor]:
+    """Return random pictures of a part in a field that is a little larger, and their labels."""
+    pictures = source.train() if part == "train" else source.test()
+    if not len(pictures):
+        raise DataError(f"the {part} part holds no picture")
+    some = PictureSubset(pictures, seeded_order(len(pictures), seed)[:samples])
+    side = max(max(picture.shape[:2]) for picture in some.select(range(len(some))))
+    field = math.ceil(side * FIELD / BOX)
+    padder = Padder((field, field), Scaling(source.background), masked=source.masked)
+    return PictureDataset(some, padder).prepare(range(len(some)))
 
 
 def choose(source: StrokeSource, part: str, samples: int, seed: int) -> StrokeSet:

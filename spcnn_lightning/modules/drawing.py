@@ -14,6 +14,8 @@ GROUND = (255, 255, 255)
 """Colour of sites that are not active."""
 ACTIVE = (168, 208, 255)
 """Colour of an active site whose feature equals the ground state; the largest feature is black."""
+CHEQUERS = ((255, 255, 255), (224, 228, 240))
+"""The two colours of sites that are not active, where active ones may have any colour."""
 _FRAME = 160
 _LATIN_END = 0x250
 """The first code point that the font which comes with matplotlib may lack."""
@@ -23,7 +25,9 @@ _MOST_CLASSES = 40
 """More classes than this in a confusion matrix cannot be read; the worst are shown."""
 
 
-def draw_samples(batch: SparseBatch, samples: Sequence[int], channel: int = 0) -> list[Tensor]:
+def draw_samples(
+    batch: SparseBatch, samples: Sequence[int], channel: int | None = 0
+) -> list[Tensor]:
     """Draw one channel of some samples: active sites are tinted, large features dark.
 
     Fields of one dimension become a strip; of more than two dimensions the largest feature along
@@ -32,13 +36,25 @@ def draw_samples(batch: SparseBatch, samples: Sequence[int], channel: int = 0) -
     Args:
         batch: B samples.
         samples: Numbers of the samples to draw.
-        channel: The channel to draw.
+        channel: The channel to draw. None: the first three as red, green and blue, with the ground
+            state as mid-grey if there are features below it, and as black otherwise; sites that
+            are not active are a chequerboard.
 
     Returns:
         One picture per sample, uint8, shape (3, H, W).
+
+    Raises:
+        ValueError: If there are no three channels to show as colours.
     """
-    features = (batch.features - batch.ground_state)[:, channel].detach().float().abs()
-    ink = (features / features.max().clamp(min=1e-12) if len(features) else features).cpu()
+    features = (batch.features - batch.ground_state).detach().float()
+    if channel is None:
+        if features.shape[1] < 3:
+            raise ValueError(
+                f"the batch has {features.shape[1]} channels, and colours are three: give a channel"
+            )
+        ink = _shades(features[:, :3]).T.cpu()
+    else:
+        ink = (features[None, :, channel].abs() / _largest(features[:, channel])).cpu()
     coords = batch.coords.cpu().long()
     height, width = (
         (1, *batch.spatial_shape)[-2:]
@@ -50,10 +66,11 @@ def draw_samples(batch: SparseBatch, samples: Sequence[int], channel: int = 0) -
     pictures = []
     for sample in samples:
         chosen = coords[:, 0] == sample
-        place = row[chosen] * width + column[chosen]
+        place = (row[chosen] * width + column[chosen]).expand(len(ink), -1)
         # -1 stands for "not active".
-        flat = torch.full((height * width,), -1.0).scatter_reduce(0, place, ink[chosen], "amax")
-        pictures.append(_enlarged(_coloured(flat.view(height, width))))
+        flat = torch.full((len(ink), height * width), -1.0)
+        drawn = flat.scatter_reduce(1, place, ink[:, chosen], "amax").view(-1, height, width)
+        pictures.append(_enlarged(_on_chequers(drawn) if channel is None else _coloured(drawn[0])))
     return pictures
 
 
@@ -161,6 +178,26 @@ def _coloured(ink: Tensor) -> Tensor:
     active = torch.tensor(ACTIVE)[:, None, None] * (1 - ink.clamp(min=0))
     ground = torch.tensor(GROUND)[:, None, None].expand_as(active)
     return torch.where(ink < 0, ground, active).round().to(torch.uint8)
+
+
+def _on_chequers(colours: Tensor) -> Tensor:
+    """Return colours from 0 to 1, shape (3, H, W), as bytes, with chequers where they are -1."""
+    _, height, width = colours.shape
+    odd = (torch.arange(height)[:, None] + torch.arange(width)) % 2
+    chequers = torch.tensor(CHEQUERS)[odd].permute(2, 0, 1)
+    return torch.where(colours < 0, chequers, 255 * colours).round().to(torch.uint8)
+
+
+def _shades(features: Tensor) -> Tensor:
+    """Return features as shades from 0 to 1; 0 becomes 0, or 1/2 if some are below."""
+    if len(features) and features.min() < 0:
+        return (features / _largest(features) + 1) / 2
+    return features / _largest(features)
+
+
+def _largest(features: Tensor) -> Tensor:
+    """Return the largest absolute feature, and something positive if there is none."""
+    return features.abs().max().clamp(min=1e-12) if features.numel() else features.new_ones(())
 
 
 def _enlarged(picture: Tensor) -> Tensor:

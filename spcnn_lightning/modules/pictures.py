@@ -41,10 +41,11 @@ class PictureLogger(Callback):
 
     Args:
         num_samples: Most samples in a picture.
-        channel: The channel to draw; in the encodings of this package channel 0 is "touched".
+        channel: The channel to draw; in the encodings of this package channel 0 is "touched". None:
+            the first three as red, green and blue.
     """
 
-    def __init__(self, num_samples: int = 25, channel: int = 0) -> None:
+    def __init__(self, num_samples: int = 25, channel: int | None = 0) -> None:
         self.num_samples = num_samples
         self.channel = channel
         self._mistakes: list[_Mistake] = []

@@ -1,5 +1,6 @@
 """``spcnn data`` on small files."""
 
+import itertools
 import json
 import struct
 import zlib
@@ -7,9 +8,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from spcnn_lightning.commands import data_show, data_show_config
 from spcnn_lightning.commands.data_show import png
 from spcnn_lightning.commands.main import main
+from spcnn_lightning.datamodules import ImagePaddingDataModule, PictureAugmentation
+from spcnn_lightning.modules.drawing import draw_samples
 
 DRAWING = [[[1, 2], [30, 40]], [[40, 2], [1, 30]]]
 
@@ -62,6 +67,84 @@ def test_prepared_data_are_described_and_drawn(folder, capsys):
     assert (folder / "some.png").read_bytes().startswith(b"\x89PNG")
 
 
+def size_of(path):
+    assert path.read_bytes().startswith(b"\x89PNG")
+    return struct.unpack(">II", path.read_bytes()[16:24])
+
+
+def test_pictures_of_a_source_are_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("show", "--source", "Digits", "--part", "test", "--samples", "4") == 0
+    assert "4 pictures of the test part: samples.png" in capsys.readouterr().out
+    assert size_of(tmp_path / "samples.png")[0] == 400
+
+
+def test_regions_of_a_source_in_a_source_are_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = ["--source", "Regions", "--source.scenes", "DigitScenes", "--source.scenes.scenes=3"]
+    assert run("show", *source, "--samples", "5") == 0
+    assert "5 pictures of the train part" in capsys.readouterr().out
+    few = ["--source", "FewLabels", "--source.per_class=2", "--source.source=PenDigits8"]
+    assert run("info", *few, "--parts", "train") == 0
+    assert "train: 20 characters" in capsys.readouterr().out
+
+
+SMALL = ("--data.num_workers=0", "--data.batch_size=7", "--model.network.width=3")
+
+
+def test_what_a_config_feeds_to_its_network_is_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+    monkeypatch.setattr(data_show, "draw_gallery", lambda *args: drawn.append(args) or args[0][0])
+    for part in ("train", "val", "test"):
+        words = ["--config", "digits_quick", "--part", part, "--samples", "9", *SMALL]
+        assert run("show", *words, "--data.seed=5") == 0
+        assert f"9 samples of the {part} part, " in capsys.readouterr().out
+    data = ImagePaddingDataModule(
+        box=8, batch_size=7, seed=5, augmentation=PictureAugmentation(shift=1)
+    )
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+    for (pictures, captions), loader in zip(drawn, loaders, strict=True):
+        expected, labels = [], []
+        for batch, targets in itertools.islice(loader, 2):
+            expected += draw_samples(batch, range(len(targets)))
+            labels += targets.tolist()
+        assert captions == [str(label) for label in labels[:9]]
+        assert all(map(torch.equal, pictures, expected))
+
+
+def test_a_picture_in_colour_is_drawn_in_colour(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    red = np.full((8, 8, 3), (255, 128, 0), np.uint8)
+    for part in ("train", "test"):
+        (tmp_path / "photos" / part / "red").mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(red).save(tmp_path / "photos" / part / "red" / f"{number}.png")
+    drawn = []
+    for module in (data_show, data_show_config):
+        monkeypatch.setattr(module, "draw_samples", _keeping(drawn, module.draw_samples))
+    root = ["--data.source=ImageFolder", "--data.source.root=photos"]
+    root += ["--data.source.background=128"]
+    words = ["--config", "cifar10_deepcnin", *SMALL, *root, "--samples", "2"]
+    assert run("show", *words, "--data.augment=false") == 0
+    assert run("show", *words, "--channel=1") == 0
+    source = ["--source", "ImageFolder", "--root", "photos", "--source.background", "128"]
+    assert run("show", *source, "--samples", "2") == 0
+    middles = [picture[:, picture.shape[1] // 2, picture.shape[2] // 2] for picture in drawn]
+    assert middles[0].tolist() == [254, 128, 0] == middles[4].tolist()
+    assert middles[2].tolist() != [254, 128, 0]  # one channel, zero everywhere
+    assert "2 pictures of the train part" in capsys.readouterr().out
+
+
+def _keeping(drawn, draw):
+    def kept(*args):
+        pictures = draw(*args)
+        drawn.extend(pictures)
+        return pictures
+
+    return kept
+
+
 def test_a_source_is_described_without_preparing(folder, capsys):
     assert run("info", "--source=CanvasJson", "--root=ink", "--parts", "train") == 0
     out = capsys.readouterr().out
@@ -92,6 +175,11 @@ def test_wrong_words_are_explained(folder, capsys):
     assert "ink holds no manifest.json" in capsys.readouterr().err
     assert run("info", "--source", "QuickDraw", "--root", "ink", "--source.folds", "1") == 2
     assert "QuickDraw: test_fold is 0 and folds 1" in capsys.readouterr().err
+    assert run("show", "--config", "digits_quick", "--samples", "0") == 2
+    assert "--samples is 0" in capsys.readouterr().err
+    nothing = ["--part", "val", "--data.train_on_all=true", *SMALL]
+    assert run("show", "--config", "digits_quick", *nothing) == 2
+    assert "the val part of digits_quick holds no sample" in capsys.readouterr().err
     assert run("show", "--source", "PenDigits8", "--samples", "0") == 2
     assert "--samples is 0" in capsys.readouterr().err
 

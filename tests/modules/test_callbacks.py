@@ -147,6 +147,25 @@ def test_samples_are_drawn_with_ink_active_sites_and_ground():
     assert int((drawn != 255).any(0).sum()) == 2
 
 
+def test_colours_are_drawn_between_chequers():
+    field, mask = torch.zeros(1, 4, 100, 100), torch.zeros(1, 100, 100, dtype=torch.bool)
+    mask[0, 3:5, 7] = True
+    field[0, :, 3, 7] = torch.tensor([2.0, -1.0, 0.0, 9.0])
+    (drawn,) = drawing.draw_samples(SparseBatch.from_dense(field, mask=mask), [0], channel=None)
+    assert drawn[:, 3, 7].tolist() == [255, 64, 128]
+    assert drawn[:, 4, 7].tolist() == [128, 128, 128]
+    assert [tuple(drawn[:, 0, n].tolist()) for n in (0, 1, 2)] == [
+        drawing.CHEQUERS[0],
+        drawing.CHEQUERS[1],
+        drawing.CHEQUERS[0],
+    ]
+    bright = SparseBatch.from_dense(field.abs(), mask=mask)
+    (drawn,) = drawing.draw_samples(bright, [0], channel=None)
+    assert drawn[:, 3:5, 7].T.tolist() == [[255, 128, 0], [0, 0, 0]]
+    with pytest.raises(ValueError, match="has 2 channels, and colours are three"):
+        drawing.draw_samples(SparseBatch.from_dense(field[:, :2]), [0], channel=None)
+
+
 @pytest.mark.parametrize("shape", [(100,), (100, 30), (100, 30, 5)])
 def test_fields_of_any_dimension_are_drawn(shape: tuple[int, ...]):
     field = torch.zeros(1, 2, *shape)
