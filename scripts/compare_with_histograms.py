@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from direction_histograms import CLASSIFIERS, fit, histograms
+from intervals import difference_interval
 from numpy.typing import NDArray
 from trained import Trained, load, train
 
@@ -30,7 +31,6 @@ from spcnn_lightning.datamodules import StrokeTemplates
 from spcnn_lightning.datamodules.characters import Characters
 
 ALL_CHARACTERS = "--data.train_on_all=true"
-RESAMPLES = 10_000
 
 
 def main() -> None:
@@ -101,19 +101,6 @@ def _print_line(name: str, groups: NDArray, network: NDArray, classifier: NDArra
         f"({100 * classifier.mean():.2f} %); difference {low:+.2f} to {high:+.2f} points",
         flush=True,
     )
-
-
-def difference_interval(groups: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
-    """Return the 95 % interval of the difference of two error rates, in percentage points.
-
-    Whole groups are resampled, with both outcomes of each character kept together.
-    """
-    _, number = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(number)
-    differences = np.bincount(number, first.astype(float) - second.astype(float))
-    drawn = np.random.default_rng(0).integers(len(sizes), size=(RESAMPLES, len(sizes)))
-    rates = differences[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    return np.asarray(100 * np.quantile(rates, (0.025, 0.975)))
 
 
 if __name__ == "__main__":
