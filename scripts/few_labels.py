@@ -2,8 +2,11 @@
 
     python scripts/few_labels.py pendigits_deepcnin --per-class 5 10 20 50 --seeds 1 2 3 \
         --plot docs/few_labels.png --data.source=Pendigits --data.source.root=data/pendigits
+    python scripts/few_labels.py digits_quick --data.source=MNIST --data.source.root=data/mnist \
+        --data.spatial_shape='[96, 96]' --model.network.levels=5
 
-A seed chooses the characters, the start values and the order. Every network takes equally many
+The SVM (RBF kernel, C = 10) sees direction histograms of strokes, or the pixels of pictures of one
+size. A seed chooses the samples, the start values and the order. Every network takes equally many
 steps, and its learning rate goes down to zero along half a cosine. All other options are those of
 ``spcnn fit``.
 """
@@ -14,12 +17,16 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from direction_histograms import fit, histograms
+import yaml
+from direction_histograms import CLASSIFIERS, histograms
+from numpy.typing import NDArray
 from trained import train
 
-from spcnn_lightning.datamodules import FewLabels
+from spcnn_lightning.commands.configs import find_config
+from spcnn_lightning.datamodules import FewLabels, FewPictures
+from spcnn_lightning.datamodules.characters import LabelledSamples
 
-KINDS = ("augmented", "not augmented", "SVM on histograms")
+KINDS = ("augmented", "not augmented", "SVM")
 
 
 def main() -> None:
@@ -52,9 +59,13 @@ def errors(
 ) -> list[float]:
     """Return the test errors in percent, one for each of `KINDS`."""
     rates = []
+    with open(find_config(asked.config), encoding="utf-8") as file:
+        pictures = yaml.safe_load(file)["data"]["class_path"] == "ImagePaddingDataModule"
     for augment in (True, False):
         words = [
-            *_around_the_source(overrides, per_class, seed),
+            *_around_the_source(overrides, "FewPictures" if pictures else "FewLabels"),
+            f"--data.source.per_class={per_class}",
+            f"--data.source.seed={seed}",
             f"--seed_everything={seed}",
             f"--data.augment={augment}",
             "--data.train_on_all=true",
@@ -64,19 +75,26 @@ def errors(
             f"--model.lr_scheduler.init_args.T_max={asked.steps}",
         ]
         trained = train(asked.config, words, asked.out / f"few_{per_class}_{seed}_{augment}")
-        test = trained.data.source.characters("test")
+        few = trained.data.source
+        assert isinstance(few, (FewLabels, FewPictures))
+        training, test = few.train(), few.test()
         rates.append(100 * trained.errors(test).mean())
-    few = trained.data.source
-    assert isinstance(few, FewLabels)
-    wrong = fit("svm", few.characters("train")).predict(histograms(test)) != test.labels
+    svm = CLASSIFIERS["svm"]().fit(_features(training, pictures), training.labels)
+    wrong = svm.predict(_features(test, pictures)) != test.labels
     return [*rates, 100 * wrong.mean()]
 
 
-def _around_the_source(overrides: list[str], per_class: int, seed: int) -> list[str]:
-    """Put a `FewLabels` around the source that the options name."""
+def _features(samples: LabelledSamples, pictures: bool) -> NDArray[np.float32]:
+    """Return what the SVM sees, shape (B, features)."""
+    if not pictures:
+        return histograms(samples)
+    return np.stack(samples.select(range(len(samples)))).reshape(len(samples), -1) / np.float32(255)
+
+
+def _around_the_source(overrides: list[str], few: str) -> list[str]:
+    """Put a source of few samples around the source that the options name."""
     inner = [word.replace("--data.source", "--data.source.source", 1) for word in overrides]
-    few = ["--data.source=FewLabels", f"--data.source.per_class={per_class}"]
-    return [*few, f"--data.source.seed={seed}", *inner]
+    return [f"--data.source={few}", *inner]
 
 
 def draw(per_class: list[int], table: np.ndarray, path: Path) -> None:
@@ -90,7 +108,7 @@ def draw(per_class: list[int], table: np.ndarray, path: Path) -> None:
     for kind, colour, rates in zip(KINDS, ("C0", "C1", "C7"), table.swapaxes(0, 1), strict=True):
         axes.plot(per_class, rates.mean(axis=1), color=colour, label=kind)
         axes.plot(per_class, rates, "o", color=colour, markersize=3)
-    axes.set(xscale="log", yscale="log", xlabel="training characters of each class")
+    axes.set(xscale="log", yscale="log", xlabel="training samples of each class")
     axes.set(ylabel="test error in %", xticks=per_class, xticklabels=per_class)
     axes.legend()
     axes.grid(alpha=0.3, which="both")
