@@ -1,0 +1,122 @@
+"""Does padding pay? Test errors with and without, after training for the same time: a table.
+
+    python scripts/compare_padding.py --minutes 3 --seeds 1 2 --source MNIST --root data/mnist
+
+- padded: pictures in the middle of a field of 96 x 96, valid sparse convolutions, DeepCNet(5, k)
+- unpadded: a field as large as the picture, valid convolutions, three levels of the same widths
+- unpadded, 10 crops: its answers for ten shifted copies of a test picture, averaged
+- zero-padded: the same field, dense 3 x 3 convolutions that pad with zeros, the same widths
+
+Time is processor time, of training alone: steps are counted first, on a short run. The optimiser
+is that of the config, the learning rate goes down to zero along half a cosine, and all have the
+same augmentation, shifts alone. Options that are not known here are those of ``spcnn fit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from trained import Trained, train
+
+CROPS = 10
+SHORT, LONGER = 10, 60
+
+
+def main() -> None:
+    """Train, and print a line for each way."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default="digits_quick")
+    parser.add_argument("--source", required=True, help="MNIST, FashionMNIST, CIFAR10, ...")
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--side", type=int, default=28, help="of a picture")
+    parser.add_argument("--width", type=int, default=16, help="k")
+    parser.add_argument("--shift", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    asked, overrides = parser.parse_known_args()
+    augmentation = "--data.augmentation.init_args"
+    shared = [
+        f"--data.source={asked.source}",
+        f"--data.source.root={asked.root}",
+        "--data.train_on_all=true",
+        "--data.num_workers=0",
+        f"--data.augmentation.init_args.shift={asked.shift}",
+        *(f"{augmentation}.{name}=0" for name in ("stretch", "rotate", "slant")),
+        "--trainer.max_epochs=-1",
+        "--model.interval=step",
+        *overrides,
+    ]
+    print("| | steps | test errors | mean, % |\n|---|---|---|---|", flush=True)
+    for name, words in ways(asked.width, asked.side).items():
+        rates: dict[str, list[float]] = {}
+        steps = 0
+        for seed in asked.seeds:
+            run = Run(asked, [*shared, *words, f"--seed_everything={seed}"])
+            steps = steps or run.steps_in(60 * asked.minutes)
+            trained = run.train(steps)
+            test = trained.data.source.test()
+            rates.setdefault(name, []).append(100 * trained.errors(test).mean())
+            if name == "unpadded":
+                several = 100 * trained.errors(test, CROPS).mean()
+                rates.setdefault(f"{name}, {CROPS} crops", []).append(several)
+        for kind, found in rates.items():
+            errors = ", ".join(f"{rate:.2f}" for rate in found)
+            print(f"| {kind} | {steps} | {errors} | {np.mean(found):.2f} |", flush=True)
+
+
+def ways(width: int, side: int) -> dict[str, list[str]]:
+    """Return the options of each way to see a picture."""
+    alone = f"--data.spatial_shape=[{side}, {side}]"
+    valid = "-MP2-".join(f"{(n + 1) * width}C{2 if n else 3}" for n in range(4))
+    network = "--model.network"
+    return {
+        "padded": [
+            "--data.spatial_shape=[96, 96]",
+            f"{network}=DeepCNet",
+            f"{network}.levels=5",
+            f"{network}.width={width}",
+        ],
+        "unpadded": [
+            alone,
+            f"{network}=NotationNetwork",
+            f"{network}.notation={valid}-output",
+            f"{network}.readout=mean",
+        ],
+        "zero-padded": [
+            alone,
+            f"{network}=zero_padded.ZeroPadded",
+            f"{network}.levels=3",
+            f"{network}.width={width}",
+        ],
+    }
+
+
+class Run:
+    """One network on one data set."""
+
+    def __init__(self, asked: argparse.Namespace, words: list[str]) -> None:
+        self.asked, self.words = asked, words
+
+    def steps_in(self, seconds: float) -> int:
+        """Return how many training steps take so long, by the difference of two short runs."""
+        ends = []
+        for steps in (SHORT, SHORT, LONGER):  # the first one warms up
+            start = time.process_time()
+            self.train(steps)
+            ends.append(time.process_time() - start)
+        return max(1, int(seconds * (LONGER - SHORT) / max(ends[2] - ends[1], 1e-3)))
+
+    def train(self, steps: int) -> Trained:
+        """Train for so many steps."""
+        length = [f"--trainer.max_steps={steps}", f"--model.lr_scheduler.init_args.T_max={steps}"]
+        return train(self.asked.config, [*self.words, *length], self.asked.out)
+
+
+if __name__ == "__main__":
+    main()
