@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
+from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.collate import collate
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules.samplers import Key
@@ -49,7 +50,15 @@ class BatchDataset(Dataset[tuple[SparseBatch, int]], ABC):
         return batch, int(targets[0])
 
     def __getitems__(self, keys: Sequence[int | Key]) -> list[PreparedBatch]:
-        """Return all samples of a batch as one prepared batch; DataLoader calls this."""
+        """Return all samples of a batch as one prepared batch; DataLoader calls this.
+
+        An empty batch has the features of the others: a process may have no sample left.
+        """
+        if not keys:
+            first, targets = self.prepare([0])
+            sites = ActiveSet(first.coords[:0], first.spatial_shape, 0, validate=False)
+            empty = SparseBatch(sites, first.features[:0], first.ground_state, validate=False)
+            return [PreparedBatch(empty, targets[:0])]
         return [self.prepare(keys)]
 
 

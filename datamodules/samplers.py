@@ -74,12 +74,26 @@ class EpochSampler(Sampler[Key]):
         missing = self.world_size - 1 if self.pad else self.world_size - 1 - self.rank
         return (self.num_samples + missing) // self.world_size
 
+    @property
+    def largest_share(self) -> int:
+        """The number of samples of the process that has most of them."""
+        return (self.num_samples + self.world_size - 1) // self.world_size
+
+    @property
+    def smallest_share(self) -> int:
+        """The number of samples of the process that has fewest of them."""
+        return self.largest_share if self.pad else self.num_samples // self.world_size
+
 
 class EpochBatchSampler(Sampler[list[Key]]):
     """Yields the batches of one epoch; a resumed epoch begins after the batches already consumed.
 
     It counts nothing while iterating, for workers run ahead of training: whoever trains knows how
     many batches were consumed and says so in `start_at`.
+
+    All processes yield equally many batches, for in each of them they may wait for one another. One
+    that has fewer samples than the others and could fill fewer batches yields smaller ones, and
+    an empty one only if it has fewer samples than there are batches.
 
     Args:
         sampler: Yields the keys.
@@ -109,15 +123,21 @@ class EpochBatchSampler(Sampler[list[Key]]):
         # Not a generator: the epoch counts at the moment of iter(), not of the first next().
         epoch = self.sampler.epoch
         skip = self._resumed[1] if epoch == self._resumed[0] else 0
-        indices = self.sampler.indices(epoch)
-        starts = range(skip * self.batch_size, len(self) * self.batch_size, self.batch_size)
+        indices, count = self.sampler.indices(epoch), len(self)
+        bounds = np.arange(count + 1) * self.batch_size
+        if len(indices) <= bounds[-1] - self.batch_size:
+            bounds = np.arange(count + 1) * len(indices) // count
         # Keys are made batch by batch: those of a million samples would take 100 MB.
-        return (_keys(epoch, indices[start : start + self.batch_size]) for start in starts)
+        return (
+            _keys(epoch, indices[bounds[number] : bounds[number + 1]])
+            for number in range(skip, count)
+        )
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, whatever is left out at its start."""
-        extra = 0 if self.drop_last else self.batch_size - 1
-        return (len(self.sampler) + extra) // self.batch_size
+        if self.drop_last:
+            return self.sampler.smallest_share // self.batch_size
+        return (self.sampler.largest_share + self.batch_size - 1) // self.batch_size
 
 
 def _keys(epoch: int, indices: NDArray[np.int64]) -> list[Key]:

@@ -172,7 +172,10 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
 
     def _run_seed(self) -> int:
         if self._seed_in_use is None:
-            self._seed_in_use = torch.initial_seed()
+            seed = torch.initial_seed()
+            # Processes that nobody seeded have different ones, and must agree on the order.
+            trainer = self.trainer
+            self._seed_in_use = seed if trainer is None else trainer.strategy.broadcast(seed)
         return self._seed_in_use
 
     def _loader(self, dataset: BatchDataset, shuffle: bool, training: bool) -> EpochLoader:

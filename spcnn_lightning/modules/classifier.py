@@ -1,6 +1,6 @@
 """Training, evaluation and prediction of a network that maps a sparse batch to class scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
@@ -18,8 +18,9 @@ from spcnn_lightning.adapters.auto import agree_on_backends
 from spcnn_lightning.core.errors import SpcnnError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.modules.engines import describe_engines
-from spcnn_lightning.modules.metrics import ConfusionMatrix, new_metrics
+from spcnn_lightning.modules.metrics import ConfusionMatrix, MeanLoss, new_metrics
 from spcnn_lightning.modules.prediction import Prediction
+from spcnn_lightning.modules.target_mean import TargetMean
 from spcnn_lightning.nn import set_dropout_seed, set_dropout_step
 
 _SPLITS = ("train", "val", "test")
@@ -46,10 +47,14 @@ class SparseClassifier(LightningModule):
     - ``<split>/accuracy``: share of right predictions.
     - ``<split>/error``: ``100 * (1 - accuracy)``, in percent.
     - ``<split>/top5_accuracy``: with more than 5 classes only.
-    - ``train/loss_step``: the loss of a single batch, for the progress bar.
+    - ``train/loss_step``: the loss of a single batch of all processes, for the progress bar.
 
     ``confusion_matrix`` returns the counts of the last validation or test epoch. The engine that
     does the arithmetic is printed with the results.
+
+    The gradient of an optimiser step is that of the mean loss over its targets, whatever the number
+    and the sizes of the batches that processes and ``accumulate_grad_batches`` contribute, empty
+    ones included: n processes do what one does with the joined batch.
 
     A resumed run continues with the same dropout masks. In an epoch that is resumed in the middle
     ``train/*`` covers the batches after the interruption; ``val/*`` is always complete.
@@ -111,6 +116,7 @@ class SparseClassifier(LightningModule):
         self._confusion = nn.ModuleDict(
             {split: ConfusionMatrix(self.num_classes) for split in ("val", "test")}
         )
+        self._mean = TargetMean()
         self._engines: str | None = None
         self._announced = False
 
@@ -132,18 +138,23 @@ class SparseClassifier(LightningModule):
         return self._matrix(split).compute()
 
     def training_step(self, batch: tuple[SparseBatch, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of the batch, shape ()."""
-        loss, _ = self._step(batch, batch_idx, "train")
-        self.log("train/loss_step", loss, prog_bar=True, batch_size=batch[1].numel())
+        """Return the loss to differentiate, shape (): see `TargetMean`."""
+        total, _ = self._step(batch, "train")
+        size = batch[1].numel()
+        loss, mean = self._mean.weigh(
+            total, size, batch_idx, self.trainer.world_size, self._sum_over_processes
+        )
+        self._require_finite(mean, batch_idx, "train")
+        self.log("train/loss_step", mean, prog_bar=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: tuple[SparseBatch, Tensor], batch_idx: int) -> Tensor:
         """Return the scores, shape (B, C)."""
-        return self._step(batch, batch_idx, "val")[1]
+        return self._evaluation_step(batch, batch_idx, "val")
 
     def test_step(self, batch: tuple[SparseBatch, Tensor], batch_idx: int) -> Tensor:
         """Return the scores, shape (B, C)."""
-        return self._step(batch, batch_idx, "test")[1]
+        return self._evaluation_step(batch, batch_idx, "test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> Prediction:
         """Return probabilities and predicted classes, and the targets if there are any."""
@@ -184,8 +195,14 @@ class SparseClassifier(LightningModule):
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["lr"] = share * group["lr"]
+
+        def closure() -> Any:
+            result = None if optimizer_closure is None else optimizer_closure()
+            self._mean.correct(self.parameters(), self.trainer.accumulate_grad_batches)
+            return result
+
         try:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            super().optimizer_step(epoch, batch_idx, optimizer, closure)
         finally:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
@@ -203,6 +220,8 @@ class SparseClassifier(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Key the dropout masks by the number of optimiser steps, which survives a resume."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._mean.start_step()
         set_dropout_step(self.network, self.trainer.global_step)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -256,27 +275,38 @@ class SparseClassifier(LightningModule):
     def _matrix(self, split: str) -> ConfusionMatrix:
         return cast(ConfusionMatrix, self._confusion[split])
 
-    def _step(
+    def _sum_over_processes(self, values: Tensor) -> Tensor:
+        return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))
+
+    def _evaluation_step(
         self, batch: tuple[SparseBatch, Tensor], batch_idx: int, split: str
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
+        total, scores = self._step(batch, split)
+        self._require_finite(total / max(batch[1].numel(), 1), batch_idx, split)
+        return scores
+
+    def _step(self, batch: tuple[SparseBatch, Tensor], split: str) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses of all targets, and the scores."""
         sparse, target = batch
         scores = self._scores(sparse)
         smoothing = self.label_smoothing if split == "train" else 0.0
-        loss = functional.cross_entropy(scores, target, label_smoothing=smoothing)
-        self._require_finite(loss, batch_idx, split)
+        total = functional.cross_entropy(scores, target, label_smoothing=smoothing, reduction="sum")
         size, detached = target.numel(), scores.detach()
-        self.log(
-            f"{split}/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size
-        )
-        for name, module in self._metrics.items():
-            if name.startswith(f"{split}/"):
-                metric = cast(Metric, module)
+        for name, metric in self._metrics_of(split):
+            if isinstance(metric, MeanLoss):
+                metric.update(total.detach(), size)
+            else:
                 metric.update(detached, target)
-                shown = name == "val/error"
-                self.log(name, metric, shown, on_step=False, on_epoch=True, batch_size=size)
+            shown = name == "val/error"
+            self.log(name, metric, shown, on_step=False, on_epoch=True, batch_size=size)
         if split in self._confusion:
             self._matrix(split).update(detached.argmax(dim=1), target)
-        return loss, scores
+        return total, scores
+
+    def _metrics_of(self, split: str) -> Iterator[tuple[str, Metric]]:
+        for name, metric in self._metrics.items():
+            if name.startswith(f"{split}/"):
+                yield name, cast(Metric, metric)
 
     def _require_finite(self, loss: Tensor, batch_idx: int, split: str) -> None:
         trainer = self.trainer

@@ -295,3 +295,10 @@ def test_a_config_can_name_every_part():
     assert tuple(data.training_padder.placement) == (3, 4)
     assert isinstance(data.training_padder.sparsifier, Threshold)
     assert isinstance(data.training_padder.augmentation.colour, ColourShift)
+
+
+def test_an_empty_batch_has_the_features_of_the_others():
+    data = ImagePaddingDataModule(Scraps(), box=8)
+    data.setup("fit")
+    ((batch, targets),) = data.training_data(seed=1).__getitems__([])
+    assert (batch.batch_size, batch.num_channels, len(targets)) == (0, 3, 0)

@@ -88,6 +88,23 @@ def test_processes_share_an_epoch(world_size, num_samples):
             assert len(everything) == num_samples
 
 
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("num_samples", [1, 15, 16, 20])
+def test_processes_yield_equally_many_batches(num_samples, batch_size, world_size):
+    """A process that has none where others have one would not wait for them."""
+    shares = []
+    for rank in range(world_size):
+        sampler = EpochSampler(num_samples, rank=rank, world_size=world_size, pad=False)
+        shares.append(batches_of(EpochBatchSampler(sampler, batch_size), 0))
+        assert len(EpochBatchSampler(sampler, batch_size)) == len(shares[-1])
+        assert max(map(len, shares[-1])) <= batch_size
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(chain(*chain(*shares))) == [(0, index) for index in range(num_samples)]
+    if num_samples >= world_size and batch_size > 1:
+        assert all(chain(*shares)), "no batch is empty"
+
+
 @pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_rank_out_of_range_is_refused(rank, world_size):
     with pytest.raises(ValueError, match=f"rank {rank} of {world_size}"):
