@@ -21,7 +21,7 @@ from spcnn_lightning.modules.engines import describe_engines
 from spcnn_lightning.modules.metrics import ConfusionMatrix, MeanLoss, new_metrics
 from spcnn_lightning.modules.prediction import Prediction
 from spcnn_lightning.modules.target_mean import TargetMean
-from spcnn_lightning.nn import set_dropout_seed, set_dropout_step
+from spcnn_lightning.nn import set_dropout_seed, set_dropout_step, synchronise_batch_norm
 
 _SPLITS = ("train", "val", "test")
 
@@ -211,6 +211,9 @@ class SparseClassifier(LightningModule):
         """Look at the engine afresh: device or precision may be others than before."""
         self._engines, self._announced = None, False
         agree_on_backends()
+        # The trainer's sync_batchnorm, which it tells nobody but torch's own layers.
+        if getattr(self.trainer.strategy, "_layer_sync", None) is not None:
+            synchronise_batch_norm(self.network)
 
     def on_fit_start(self) -> None:
         """Give all processes the dropout seed of the first one."""

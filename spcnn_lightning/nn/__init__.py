@@ -8,7 +8,7 @@ from spcnn_lightning.nn.convolution import (
     SparseConv,
     SubmanifoldConv,
 )
-from spcnn_lightning.nn.normalisation import BatchNorm
+from spcnn_lightning.nn.normalisation import BatchNorm, synchronise_batch_norm
 from spcnn_lightning.nn.pinning import PinGround
 from spcnn_lightning.nn.pointwise import (
     Activation,
@@ -32,4 +32,5 @@ __all__ = [
     "SubmanifoldConv",
     "set_dropout_seed",
     "set_dropout_step",
+    "synchronise_batch_norm",
 ]

@@ -15,6 +15,7 @@ from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules import Characters, HandwritingDataModule, PenDigits8, Subset
 from spcnn_lightning.modules import SparseClassifier
 from spcnn_lightning.networks import DeepCNet
+from spcnn_lightning.nn import BatchNorm
 
 Make = Callable[..., Any]
 Shares = Sequence[Sequence[int]]
@@ -129,9 +130,15 @@ class Agreement(Callback):
 def fit(make_module: Make, make_trainer: Make) -> Make:
     """Train on as many processes as there are shares; return the weights and what was logged."""
 
-    def run(data: SharedData, accumulated: int = 1, **module: Any) -> tuple[Any, dict[str, float]]:
+    def run(
+        data: SharedData, accumulated: int = 1, norm: str | None = None, **module: Any
+    ) -> tuple[Any, dict[str, float]]:
         classifier = make_module(**module).double()
+        if norm is not None:
+            layers = classifier.network.layers
+            layers.insert(1, BatchNorm(layers[0].out_channels, statistics=norm).double())
         trainer = make_trainer(
+            sync_batchnorm=norm is not None,
             **processes(len(data.shares["train"][0])),
             accumulate_grad_batches=accumulated,
             callbacks=[Agreement()],
@@ -177,6 +184,20 @@ def test_test_figures_are_equal_to_the_last_digit(make_module: Make, make_traine
         results.append(trainer.test(module, data, verbose=False))
     assert results[0] == results[1]
     assert 0 < results[0][0]["test/error"] < 100
+
+
+@pytest.mark.parametrize("statistics", ["active", "all"])
+@pytest.mark.parametrize("number", [2, 4])
+def test_batch_norm_takes_its_statistics_from_the_rows_of_all_processes(
+    number: int, statistics: str, fit: Make
+):
+    """Some processes have no row, and once all have none."""
+    steps, evaluation = uneven(STEPS, number), uneven(3, number)
+    weights, logged = fit(SharedData(steps, evaluation), norm=statistics)
+    expected, expected_logged = fit(SharedData(joined(steps), joined(evaluation)), norm=statistics)
+    assert "layers.1.running_var" in weights
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-10)
+    assert logged == pytest.approx(expected_logged, rel=1e-7)
 
 
 @pytest.mark.parametrize("num_test", [13, 1])
