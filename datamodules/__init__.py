@@ -73,6 +73,7 @@ from spcnn_lightning.datamodules.raster import (
     UndirectedOctogram,
 )
 from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
+from spcnn_lightning.datamodules.site_batches import SiteBatchSampler, count_sites
 from spcnn_lightning.datamodules.sources import (
     Assamese,
     CanvasJson,
@@ -170,6 +171,7 @@ __all__ = [
     "Shards",
     "Signature",
     "SimulatedHanzi",
+    "SiteBatchSampler",
     "SpaceTime",
     "Sparsifier",
     "Speed",
@@ -187,6 +189,7 @@ __all__ = [
     "UndirectedOctogram",
     "Unipen",
     "WriterFold",
+    "count_sites",
     "largest_features",
     "split_validation",
 ]

@@ -39,6 +39,10 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
         augmentation: Distorts training characters. None: `HandwritingAugmentation`.
         augment: False switches augmentation off.
         batch_size: Samples per batch and process. The last batch of an epoch may be short.
+        sites_per_batch: Fill training batches with characters up to so many active sites per
+            process, in place of ``batch_size`` of them: equal work for all processes, bounded
+            memory. Sites are counted once at the start, without augmentation. At least two of the
+            largest.
         num_workers: Processes that prepare batches; results do not depend on it.
         persistent_workers: Keep these processes between epochs.
         pin_memory: Return batches in page-locked memory, for copies to a GPU.
@@ -73,6 +77,7 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
         augmentation: Augmentation | None = None,
         augment: bool = True,
         batch_size: int = 100,
+        sites_per_batch: int | None = None,
         num_workers: int = 0,
         persistent_workers: bool = True,
         pin_memory: bool = False,
@@ -98,6 +103,7 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
             self.source.characters,
             self.training_rasteriser.check,
             batch_size=batch_size,
+            sites_per_batch=sites_per_batch,
             num_workers=num_workers,
             persistent_workers=persistent_workers,
             pin_memory=pin_memory,
@@ -131,7 +137,7 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
         )
 
     def evaluation_data(self, name: str) -> HandwritingDataset:
-        """Return the part "val" or "test", as it is."""
+        """Return the part "train", "val" or "test", as it is."""
         return HandwritingDataset(self._parts[name], self.evaluation_rasteriser, self.feature_scale)
 
     def state_dict(self) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
         mask_feature: For a source whose pictures have masks, such as `Regions`: the mask is a
             feature of each site too.
         batch_size: Samples per batch and process. The last batch of an epoch may be short.
+        sites_per_batch: Fill training batches with pictures up to so many active sites per
+            process, in place of ``batch_size`` of them: equal work for all processes, bounded
+            memory. Sites are counted once at the start, without augmentation. At least two of the
+            largest.
         num_workers: Processes that prepare batches; results do not depend on it.
         persistent_workers: Keep these processes between epochs.
         pin_memory: Return batches in page-locked memory, for copies to a GPU.
@@ -87,6 +91,7 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
         augment: bool = True,
         mask_feature: bool = False,
         batch_size: int = 100,
+        sites_per_batch: int | None = None,
         num_workers: int = 0,
         persistent_workers: bool = True,
         pin_memory: bool = False,
@@ -121,6 +126,7 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
             self._read,
             self._check,
             batch_size=batch_size,
+            sites_per_batch=sites_per_batch,
             num_workers=num_workers,
             persistent_workers=persistent_workers,
             pin_memory=pin_memory,
@@ -141,7 +147,7 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
         return PictureDataset(self._parts["train"], self.training_padder, seed)
 
     def evaluation_data(self, name: str) -> PictureDataset:
-        """Return the part "val" or "test", as it is."""
+        """Return the part "train", "val" or "test", as it is."""
         return PictureDataset(self._parts[name], self.evaluation_padder)
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset
-from spcnn_lightning.datamodules.samplers import EpochBatchSampler
+from spcnn_lightning.datamodules.samplers import EpochBatches
 
 Position = Callable[[], tuple[int, int] | None]
 
@@ -37,7 +37,7 @@ class EpochLoader:
     def __init__(
         self,
         dataset: BatchDataset,
-        batch_sampler: EpochBatchSampler,
+        batch_sampler: EpochBatches,
         *,
         position: Position | None = None,
         num_workers: int = 0,
@@ -76,13 +76,7 @@ class EpochLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what decides which samples a batch holds."""
-        sampler = self.batch_sampler.sampler
-        return {
-            "num_samples": sampler.num_samples,
-            "batch_size": self.batch_sampler.batch_size,
-            "world_size": sampler.world_size,
-            "seed": sampler.seed,
-        }
+        return self.batch_sampler.settings()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remember the state of a run that is resumed; it must agree in mid-epoch."""

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
@@ -18,7 +20,8 @@ from spcnn_lightning.datamodules.batch_dataset import BatchDataset
 from spcnn_lightning.datamodules.characters import LabelledSamples
 from spcnn_lightning.datamodules.loader import EpochLoader
 from spcnn_lightning.datamodules.parts import Parts, Source
-from spcnn_lightning.datamodules.samplers import EpochBatchSampler, EpochSampler
+from spcnn_lightning.datamodules.samplers import EpochBatches, EpochBatchSampler, EpochSampler
+from spcnn_lightning.datamodules.site_batches import SiteBatchSampler, count_sites
 
 T = TypeVar("T")
 
@@ -39,6 +42,8 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         check: Called with the first sample and the name of the source; raises `DataError` if it
             cannot be used.
         batch_size: Samples per batch and process.
+        sites_per_batch: Make training batches of at most so many sites each, in place of equally
+            many samples; see `SiteBatchSampler`.
         num_workers: Processes that prepare batches.
         persistent_workers: Keep these processes between epochs.
         pin_memory: Return batches in page-locked memory.
@@ -59,6 +64,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         check: Callable[[T, str], None] | None,
         *,
         batch_size: int,
+        sites_per_batch: int | None,
         num_workers: int,
         persistent_workers: bool,
         pin_memory: bool,
@@ -72,7 +78,8 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value < least:
                 raise ValueError(f"{name} is {value}: it needs at least {least}")
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size, self.sites_per_batch = batch_size, sites_per_batch
+        self.num_workers = num_workers
         self.persistent_workers, self.pin_memory = persistent_workers, pin_memory
         self.train_on_all, self.seed = train_on_all, seed
         self._seed_in_use = seed
@@ -84,6 +91,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             split_seed,
             check,
         )
+        self._site_counts: NDArray[np.int64] | None = None
         self._loaders: WeakSet[EpochLoader] = WeakSet()
 
     @abstractmethod
@@ -92,7 +100,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
 
     @abstractmethod
     def evaluation_data(self, name: str) -> BatchDataset:
-        """Return the part "val" or "test", as it is."""
+        """Return the part "train", "val" or "test", as it is."""
 
     @property
     def num_classes(self) -> int:
@@ -179,18 +187,9 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         return self._seed_in_use
 
     def _loader(self, dataset: BatchDataset, shuffle: bool, training: bool) -> EpochLoader:
-        trainer = self.trainer
-        sampler = EpochSampler(
-            len(dataset),
-            self._run_seed(),
-            shuffle=shuffle,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
-            pad=training,
-        )
         loader = EpochLoader(
             dataset,
-            EpochBatchSampler(sampler, self.batch_size),
+            self._batches(len(dataset), shuffle, training),
             position=self._position if training else None,
             num_workers=self.num_workers,
             persistent_workers=self.persistent_workers,
@@ -198,6 +197,42 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         )
         self._loaders.add(loader)
         return loader
+
+    def _batches(self, num_samples: int, shuffle: bool, training: bool) -> EpochBatches:
+        seed, trainer = self._run_seed(), self.trainer
+        rank = 0 if trainer is None else trainer.global_rank
+        world_size = 1 if trainer is None else trainer.world_size
+        if training and self.sites_per_batch is not None:
+            try:
+                return SiteBatchSampler(
+                    self._count_sites(rank, world_size),
+                    self.sites_per_batch,
+                    seed,
+                    shuffle=shuffle,
+                    rank=rank,
+                    world_size=world_size,
+                )
+            except ValueError as error:
+                raise DataError(str(error)) from error
+        sampler = EpochSampler(
+            num_samples, seed, shuffle=shuffle, rank=rank, world_size=world_size, pad=training
+        )
+        return EpochBatchSampler(sampler, self.batch_size)
+
+    def _count_sites(self, rank: int, world_size: int) -> NDArray[np.int64]:
+        """Return the sites of each training sample; every process counts a part."""
+        if self._site_counts is None:
+            samples = self.evaluation_data("train")
+            mine = range(rank, len(samples), world_size)
+            counts = torch.zeros(len(samples), dtype=torch.int64)
+            counts[mine.start : mine.stop : mine.step] = torch.from_numpy(
+                count_sites(samples, mine)
+            )
+            if self.trainer is not None:
+                strategy = self.trainer.strategy
+                counts = strategy.reduce(counts.to(strategy.root_device), reduce_op="sum")
+            self._site_counts = counts.cpu().numpy()
+        return self._site_counts
 
     def _position(self) -> tuple[int, int] | None:
         """Return the trainer's epoch and how many of its batches were consumed."""

@@ -12,7 +12,14 @@ from lightning.pytorch.callbacks import Callback
 
 from spcnn_lightning.core.collate import collate
 from spcnn_lightning.core.sparse_batch import SparseBatch
-from spcnn_lightning.datamodules import Characters, HandwritingDataModule, PenDigits8, Subset
+from spcnn_lightning.datamodules import (
+    Characters,
+    HandwritingDataModule,
+    PenDigits8,
+    SiteBatchSampler,
+    Subset,
+    count_sites,
+)
 from spcnn_lightning.modules import SparseClassifier
 from spcnn_lightning.networks import DeepCNet
 from spcnn_lightning.nn import BatchNorm
@@ -119,8 +126,11 @@ class Few(PenDigits8):
 class Agreement(Callback):
     """Fails where a process ends with other weights than the first one, or after other steps."""
 
+    def __init__(self, steps: int = STEPS) -> None:
+        self.steps = steps
+
     def on_train_end(self, trainer: Trainer, module: SparseClassifier) -> None:
-        assert trainer.global_step == STEPS
+        assert trainer.global_step == self.steps
         for weight in module.parameters():
             first = trainer.strategy.broadcast(weight.detach())
             torch.testing.assert_close(weight.detach(), first, rtol=0, atol=0)
@@ -224,6 +234,18 @@ def test_data_modules_share_what_one_process_sees(num_test: int, make_trainer: M
     torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-10)
     assert results[0][1] == pytest.approx(results[1][1], rel=1e-7)
     assert results[0][2] == results[1][2]
+
+
+def test_processes_count_sites_together(make_trainer: Make):
+    arguments = {"box": 8, "sites_per_batch": 300, "augment": False, "seed": 1}
+    data = HandwritingDataModule(Few(3), **arguments)
+    data.setup("fit")
+    steps = len(SiteBatchSampler(count_sites(data.evaluation_data("train")), 300, world_size=2))
+    network = DeepCNet(3, 3, data.in_channels, data.num_classes)
+    trainer = make_trainer(**processes(2), callbacks=[Agreement(steps)])
+    module = SparseClassifier(network, partial(torch.optim.SGD, lr=0.1))
+    trainer.fit(module, HandwritingDataModule(Few(3), **arguments))
+    assert steps > 2
 
 
 def test_a_loss_that_is_not_finite_stops_every_process(make_module: Make, make_trainer: Make):
