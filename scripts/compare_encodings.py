@@ -30,7 +30,7 @@ ENCODINGS = {
     "curvature": ["Octogram", "Curvature"],
     "bends": ["Bitmap", "Curvature"],
     "speed": ["Octogram", "Speed"],
-    "space_time": ["SpaceTime"],
+    "space_time": [("SpaceTime", {"encoder": {"class_path": "Octogram"}, "by": "time"})],
 }
 
 
