@@ -20,7 +20,15 @@ LEAST_ROWS = 256
 """Rows of a block on a CPU; a matrix product of fewer is slow."""
 
 
-class ProjectFirst(torch.autograd.Function):
+class _OverWindows(torch.autograd.Function):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x and weight."""
+        return _gradients(ctx, grad)
+
+
+class ProjectFirst(_OverWindows):
     """One matrix product to all taps, then a sum of gathered rows."""
 
     @staticmethod
@@ -36,14 +44,8 @@ class ProjectFirst(torch.autograd.Function):
         table, _ = _tables(kernel_map, transposed)
         return _sum_of_rows(projected, _places(table, len(x)))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x and weight."""
-        return _gradients(ctx, grad)
 
-
-class GatherFirst(torch.autograd.Function):
+class GatherFirst(_OverWindows):
     """The rows of a window side by side, then one matrix product."""
 
     @staticmethod
@@ -58,12 +60,6 @@ class GatherFirst(torch.autograd.Function):
         for part, windows in _gathered(x, table):
             torch.mm(windows, matrix, out=out[part])
         return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x and weight."""
-        return _gradients(ctx, grad)
 
 
 class ByTap(torch.autograd.Function):
