@@ -2,7 +2,8 @@
 
 Each has a twin in torch operations, which runs everywhere and is the reference of the tests; these
 only save time. They need the extra ``fast``. Nothing is imported here before a process has done
-enough work for compiling to pay, so that short runs and small fields never wait for it.
+enough work for compiling to pay, so that short runs and small fields never wait for it. A run may
+change over at any step, and one that is resumed does so at another: both give the same bits.
 """
 
 from __future__ import annotations

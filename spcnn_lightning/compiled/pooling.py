@@ -12,8 +12,6 @@ from torch import Tensor
 from spcnn_lightning.compiled import in_pieces
 
 _compile: Any = numba.njit(cache=True, nogil=True)
-_BLOCK = 1024
-"""Rows that are added up before their sum joins the others: the same for any number of threads."""
 
 
 def max_of_windows(x: Tensor, ground: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,11 +46,13 @@ def gradient_of_sites(grad: Tensor, winner: Tensor, table: Tensor) -> Tensor:
 
 
 def gradient_of_ground(grad: Tensor, winner: Tensor, taps: int) -> Tensor:
-    """Return the sum of the gradients of all windows that the ground state won, shape (C,)."""
-    blocks = -(-len(grad) // _BLOCK)
-    sums = grad.new_zeros(blocks, grad.shape[1])
-    in_pieces(_ground_gradient, blocks, grad.numel(), grad, winner, taps, sums)
-    return sums.sum(0)
+    """Return the sum of the gradients of all windows that the ground state won, shape (C,).
+
+    Torch adds up, as it does without compiled loops: the same bits.
+    """
+    won = torch.empty_like(grad)
+    in_pieces(_keep_ground, len(grad), grad.numel(), grad, winner, taps, won)
+    return won.sum(0)
 
 
 @_compile
@@ -93,9 +93,7 @@ def _gradient(grad, winner, table, out, first, end):  # type: ignore[no-untyped-
 
 
 @_compile
-def _ground_gradient(grad, winner, taps, sums, first, end):  # type: ignore[no-untyped-def]
-    for block in range(first, end):
-        for m in range(block * _BLOCK, min((block + 1) * _BLOCK, len(grad))):
-            for c in range(grad.shape[1]):
-                if winner[m, c] == taps:
-                    sums[block, c] += grad[m, c]
+def _keep_ground(grad, winner, taps, won, first, end):  # type: ignore[no-untyped-def]
+    for m in range(first, end):
+        for c in range(grad.shape[1]):
+            won[m, c] = grad[m, c] if winner[m, c] == taps else grad.dtype.type(0)
