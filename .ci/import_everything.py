@@ -13,10 +13,18 @@ names = [
 ]
 # The test class for people's own tests is made of pytest; numba is the extra fast.
 needing = {
-    "pytest": "spcnn_lightning.testing.conformance",
-    "numba": "spcnn_lightning.datamodules.raster.compiled",
+    "pytest": ["spcnn_lightning.testing.conformance"],
+    "numba": [
+        "spcnn_lightning.datamodules.raster.compiled",
+        *(f"spcnn_lightning.compiled.{name}" for name in ("gathering", "pooling", "sites")),
+    ],
 }
-skipped = tuple(name for extra, name in needing.items() if not importlib.util.find_spec(extra))
+skipped = {
+    name
+    for extra, names in needing.items()
+    if not importlib.util.find_spec(extra)
+    for name in names
+}
 for name in names:
     if not name.endswith("__main__") and name not in skipped:
         importlib.import_module(name)
