@@ -103,6 +103,7 @@ def draw(per_class: list[int], table: np.ndarray, path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     figure, axes = plt.subplots(figsize=(6, 4))
     for kind, colour, rates in zip(KINDS, ("C0", "C1", "C7"), table.swapaxes(0, 1), strict=True):
@@ -110,6 +111,8 @@ def draw(per_class: list[int], table: np.ndarray, path: Path) -> None:
         axes.plot(per_class, rates, "o", color=colour, markersize=3)
     axes.set(xscale="log", yscale="log", xlabel="training samples of each class")
     axes.set(ylabel="test error in %", xticks=per_class, xticklabels=per_class)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.legend()
     axes.grid(alpha=0.3, which="both")
     figure.tight_layout()
