@@ -7,6 +7,7 @@ beside the place where the command runs.
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -164,7 +165,7 @@ class SpcnnCLI(LightningCLI):
             rank_zero_info(f"{score}: {os.path.relpath(path)}")
         if found:
             best = " (or best)" if any(callback.monitor for callback, _ in found) else ""
-            words = " ".join(drop_checkpoint(self.words[1:]))
+            words = shlex.join(drop_checkpoint(self.words[1:]))
             rank_zero_info(f"next: {self.parser.prog} test {words} --ckpt_path last{best}")
 
     def _continue_folder(self, folder: str) -> None:

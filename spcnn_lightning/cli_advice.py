@@ -138,7 +138,8 @@ def _network(name: str) -> object:
 
 
 def _is_ours(kind: type) -> bool:
-    return kind.__module__.startswith("spcnn_lightning.") and not inspect.isabstract(kind)
+    listed = not (kind.__name__.startswith("_") or inspect.isabstract(kind))
+    return listed and kind.__module__.startswith("spcnn_lightning.")
 
 
 def _subclasses(kind: type) -> Iterator[type]:
