@@ -101,7 +101,7 @@ def test_what_a_config_feeds_to_its_network_is_drawn(tmp_path, monkeypatch, caps
         assert run("show", *words, "--data.seed=5") == 0
         assert f"9 samples of the {part} part, " in capsys.readouterr().out
     data = ImagePaddingDataModule(
-        box=8, batch_size=7, seed=5, augmentation=PictureAugmentation(shift=1)
+        box=8, batch_size=7, seed=5, augmentation=PictureAugmentation(0.1, 0.1, 0.1, shift=1)
     )
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
     for (pictures, captions), loader in zip(drawn, loaders, strict=True):
