@@ -256,7 +256,10 @@ def test_what_can_not_be_done_is_said_in_a_sentence(refused, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "--data.source", "PenDigit8"], "(is it 'PenDigits8'?); known are Assamese, Canv"),
+        (
+            ["fit", "--data.source", "PenDigit8"],
+            "(is it 'PenDigits8'?); known are Array",
+        ),
         (["fit", "--data.encoder", "Octogramm"], "known are Bitmap, Curvature, Encodings"),
         (["fit", "--data.batch_size", "0"], "batch_size is 0: it needs at least 1"),
         (["fit", "--data.num_workers", "-1"], "num_workers is -1: it needs at least 0"),

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from spcnn_lightning import compiled
 from spcnn_lightning.adapters import get_backend
 from spcnn_lightning.adapters.torch_backend import TorchBackend
 from spcnn_lightning.bench import contenders, machine, memory
@@ -265,7 +266,8 @@ def test_memory_that_cannot_be_measured_is_a_note(workload, monkeypatch):
     assert "no_such_module" in as_text(report)
 
 
-def test_the_clock_counts_maps_and_their_late_views_once():
+def test_the_clock_counts_maps_and_their_late_views_once(monkeypatch):
+    monkeypatch.setattr(compiled, "WORTH_COMPILING", 10**18)  # those have no late views
     sites = with_fresh_sites(make_field("strokes", (24, 24), 2, 1)).active_set
     original = ActiveSet.kernel_map
     with KernelMapClock(CPU.device) as clock:

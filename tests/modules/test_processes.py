@@ -37,6 +37,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_seed_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning hands it to the processes that it starts, but not to the one that they equal."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+
+
 class Batches:
     """A list that Lightning does not take for a list of loaders."""
 
