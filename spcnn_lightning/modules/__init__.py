@@ -1,5 +1,6 @@
 """Lightning modules and callbacks."""
 
+from spcnn_lightning.modules.checkpoint_io import AtomicCheckpointIO
 from spcnn_lightning.modules.checkpoints import LastCheckpoint
 from spcnn_lightning.modules.classifier import NonFiniteLossError, SparseClassifier
 from spcnn_lightning.modules.counting import LayerCount, count_layers, format_counts, total_macs
@@ -9,6 +10,7 @@ from spcnn_lightning.modules.prediction import Prediction, PredictionWriter
 from spcnn_lightning.modules.sparsity import SparseModelSummary
 
 __all__ = [
+    "AtomicCheckpointIO",
     "LastCheckpoint",
     "LayerCount",
     "NonFiniteLossError",

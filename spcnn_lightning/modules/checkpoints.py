@@ -9,6 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
+from spcnn_lightning.modules.checkpoint_io import write_atomically
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps ``last.ckpt``, the newest state of a run.
@@ -17,6 +19,8 @@ class LastCheckpoint(ModelCheckpoint):
     told to stop: on Ctrl-C or SIGTERM the batch at hand is finished and the file written before the
     run ends, so that resuming from it gives the weights of an unbroken run. A second Ctrl-C stops
     at once and writes nothing.
+
+    All checkpoints of the run are then written by `AtomicCheckpointIO`: none is ever half a file.
 
     Args:
         every_n_steps: Optimiser steps between two files; a run that is killed loses at most these.
@@ -32,6 +36,11 @@ class LastCheckpoint(ModelCheckpoint):
         self._steps_before = 0
         self._told_to_stop = False
         self._old_handlers: dict[signal.Signals, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the trainer write files in one piece."""
+        super().setup(trainer, pl_module, stage)
+        write_atomically(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over Ctrl-C and SIGTERM.

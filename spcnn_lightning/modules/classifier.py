@@ -20,6 +20,7 @@ from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.modules.engines import describe_engines
 from spcnn_lightning.modules.metrics import ConfusionMatrix, MeanLoss, new_metrics
 from spcnn_lightning.modules.prediction import Prediction
+from spcnn_lightning.modules.resuming import close_epoch, move_to_processes
 from spcnn_lightning.modules.target_mean import TargetMean
 from spcnn_lightning.nn import set_dropout_seed, set_dropout_step, synchronise_batch_norm
 
@@ -56,8 +57,9 @@ class SparseClassifier(LightningModule):
     and the sizes of the batches that processes and ``accumulate_grad_batches`` contribute, empty
     ones included: n processes do what one does with the joined batch.
 
-    A resumed run continues with the same dropout masks. In an epoch that is resumed in the middle
-    ``train/*`` covers the batches after the interruption; ``val/*`` is always complete.
+    A resumed run continues with the same dropout masks, on another number of processes too. In an
+    epoch that is resumed in the middle ``train/*`` covers the batches after the interruption;
+    ``val/*`` is always complete.
 
     Args:
         network: Maps a ``SparseBatch`` of B samples to scores of shape (B, C).
@@ -258,7 +260,11 @@ class SparseClassifier(LightningModule):
         checkpoint["dropout_seed"] = self.dropout_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the dropout seed of the interrupted run."""
+        """Take over the dropout seed of the interrupted run, and its place in the epoch."""
+        # Without a trainer only the weights are wanted.
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            close_epoch(checkpoint)
+            move_to_processes(checkpoint, self.trainer.world_size)
         self.dropout_seed = checkpoint.get("dropout_seed")
         if self.dropout_seed is not None:
             set_dropout_seed(self.network, self.dropout_seed)

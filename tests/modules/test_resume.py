@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from spcnn_lightning.datamodules import HandwritingDataModule
 from spcnn_lightning.modules import LastCheckpoint, SparseClassifier
@@ -65,6 +66,46 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     with pytest.raises(KeyError, match="switched off"):
         run(make_trainer, callbacks=[Dies(step), every_step], enable_checkpointing=True)
     resumed = run(make_trainer, tmp_path / "last.ckpt")
+    torch.testing.assert_close(
+        resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
+    )
+
+
+class DiesInValidation(Dies):
+    """The last file is that of the last training step of the epoch."""
+
+    def on_train_batch_start(self, *rest: Any) -> None:
+        """Live on."""
+
+    def on_validation_start(self, trainer: Trainer, *rest: Any) -> None:
+        super().on_train_batch_start(trainer)
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        [DiesInValidation(BATCHES), Dies(BATCHES + 2)],
+        [DiesInValidation(BATCHES), DiesInValidation(2 * BATCHES), Dies(2 * BATCHES + 1)],
+        [Dies(1), Dies(BATCHES), Dies(BATCHES + 1), DiesInValidation(3 * BATCHES)],
+    ],
+    ids=lambda deaths: f"{len(deaths)} deaths",
+)
+@pytest.mark.filterwarnings(
+    "ignore:Be aware that when using `ckpt_path`, callbacks used",
+    "ignore:Checkpoint directory .* exists and is not empty",
+    "ignore:.*does not have many workers",
+)
+def test_a_run_that_dies_again_and_again_ends_with_the_weights_of_an_unbroken_one(
+    deaths: list[Dies], make_trainer: Callable[..., Trainer], tmp_path: Path
+):
+    unbroken, checkpoint = run(make_trainer), None
+    for death in deaths:
+        callbacks = [death, LastCheckpoint(every_n_steps=1, dirpath=str(tmp_path))]
+        with pytest.raises(KeyError, match="switched off"):
+            run(make_trainer, checkpoint, callbacks=callbacks, enable_checkpointing=True)
+        checkpoint = tmp_path / "last.ckpt"
+        assert torch.load(checkpoint, weights_only=True)["global_step"] == death.step
+    resumed = run(make_trainer, checkpoint)
     torch.testing.assert_close(
         resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
     )
@@ -168,3 +209,49 @@ def test_the_same_seed_gives_the_same_losses_with_any_number_of_workers(
         runs.append(losses.seen)
     assert len(runs[0]) == 3 * BATCHES
     assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_file_that_is_being_written_when_the_machine_dies_is_never_picked_up(
+    make_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Half of the second file is written: the first stays, and the run resumes from it."""
+    save, files = torch.save, []
+
+    def half(checkpoint: Any, file: Any) -> None:
+        save(checkpoint, file)
+        files.append(file.name)
+        if len(files) == 2:
+            file.truncate(file.tell() // 2)
+            raise KeyError("the machine was switched off")
+
+    unbroken = run(make_trainer)
+    callbacks = [LastCheckpoint(every_n_steps=2, dirpath=str(tmp_path))]
+    monkeypatch.setattr("spcnn_lightning.modules.checkpoint_io.torch.save", half)
+    with pytest.raises(KeyError, match="switched off"):
+        run(make_trainer, callbacks=callbacks, enable_checkpointing=True)
+    monkeypatch.undo()
+    assert {Path(name).parent for name in files} == {tmp_path}, "renamed, not copied"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".last.part", "last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    callbacks = [LastCheckpoint(every_n_steps=2, dirpath=str(tmp_path))]
+    resumed = run(
+        make_trainer, tmp_path / "last.ckpt", callbacks=callbacks, enable_checkpointing=True
+    )
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    torch.testing.assert_close(
+        resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_another_way_of_writing_checkpoints_is_kept(
+    make_trainer: Callable[..., Trainer], tmp_path: Path
+):
+    class Theirs(TorchCheckpointIO):
+        pass
+
+    theirs = Theirs()
+    last = LastCheckpoint(dirpath=str(tmp_path))
+    trainer = make_trainer(plugins=[theirs], callbacks=[last], enable_checkpointing=True)
+    last.setup(trainer, SparseClassifier(DeepCNet(1, 1, 1, 2), torch.optim.SGD), "fit")
+    assert trainer.strategy.checkpoint_io is theirs
