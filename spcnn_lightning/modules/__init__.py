@@ -7,6 +7,7 @@ from spcnn_lightning.modules.counting import LayerCount, count_layers, format_co
 from spcnn_lightning.modules.defaults import best_and_last, default_callbacks
 from spcnn_lightning.modules.pictures import PictureLogger
 from spcnn_lightning.modules.prediction import Prediction, PredictionWriter
+from spcnn_lightning.modules.rank_watch import RankWatch
 from spcnn_lightning.modules.sparsity import SparseModelSummary
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "PictureLogger",
     "Prediction",
     "PredictionWriter",
+    "RankWatch",
     "SparseClassifier",
     "SparseModelSummary",
     "best_and_last",

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import (
 from spcnn_lightning.modules.checkpoints import LastCheckpoint
 from spcnn_lightning.modules.pictures import PictureLogger
 from spcnn_lightning.modules.prediction import PredictionWriter
+from spcnn_lightning.modules.rank_watch import RankWatch
 from spcnn_lightning.modules.sparsity import SparseModelSummary
 
 
@@ -34,7 +35,8 @@ def default_callbacks(
     """Return the callbacks of a `SparseClassifier` that ``configured`` does not replace.
 
     These are: best and last checkpoint, learning rate curve, layer table, pictures, table of
-    predictions. One of the same kind in ``configured`` takes the place of ours.
+    predictions, the watch over other processes. One of the same kind in ``configured`` takes the
+    place of ours.
 
     Args:
         configured: What the config asks for; it is not part of the result.
@@ -44,6 +46,7 @@ def default_callbacks(
     callbacks: list[tuple[type[Callback], Callback]] = [
         (ModelSummary, SparseModelSummary()),
         (PredictionWriter, PredictionWriter()),
+        (RankWatch, RankWatch()),
     ]
     if logging:
         # Lightning refuses a curve without a logger, and so would pictures have no place.

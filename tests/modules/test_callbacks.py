@@ -15,6 +15,7 @@ from spcnn_lightning.modules import (
     LastCheckpoint,
     PictureLogger,
     PredictionWriter,
+    RankWatch,
     SparseModelSummary,
     best_and_last,
     default_callbacks,
@@ -184,11 +185,11 @@ def test_large_confusion_matrices_show_the_worst_classes():
 
 
 def test_defaults_give_way_to_what_is_configured(tmp_path: Path):
-    kinds = [SparseModelSummary, PredictionWriter, LearningRateMonitor, PictureLogger]
+    kinds = [SparseModelSummary, PredictionWriter, RankWatch, LearningRateMonitor, PictureLogger]
     assert [type(c) for c in default_callbacks()] == [*kinds, ModelCheckpoint, LastCheckpoint]
     own = [ModelCheckpoint(monitor="val/loss"), PredictionWriter("own.csv"), ModelSummary()]
     assert [type(c) for c in default_callbacks(own)] == kinds[2:]
-    assert [type(c) for c in default_callbacks(logging=False, checkpointing=False)] == kinds[:2]
+    assert [type(c) for c in default_callbacks(logging=False, checkpointing=False)] == kinds[:3]
 
 
 def test_the_best_and_the_last_checkpoint_are_kept(
