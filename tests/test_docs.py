@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spcnn_lightning.adapters import get_backend, registry
+from spcnn_lightning.commands import main as program
 
 DOCS = Path(__file__).parent.parent / "docs" / "backends.md"
 
@@ -50,3 +51,15 @@ def test_every_extra_that_is_named_exists(repository):
     }
     assert {"spconv", "triton", "export", "viz", "parquet"} <= named
     assert named <= set(project["optional-dependencies"])
+
+
+def test_the_settings_for_several_processes_are_understood(tmp_path, capsys):
+    text = DOCS.with_name("distributed.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"<!-- ddp -->\n```yaml\n(.*?)```", text, re.DOTALL)
+    file = tmp_path / "ddp.yaml"
+    file.write_text(settings, encoding="utf-8")
+    with pytest.raises(SystemExit, match="0"):
+        program.main(["fit", "--config", "casia_deepcnet", "--config", str(file), "--print_config"])
+    printed = capsys.readouterr().out
+    for word in ("EMAWeightAveraging", "sites_per_batch: 40000", "gradient_clip_val: 1.0"):
+        assert word in printed
