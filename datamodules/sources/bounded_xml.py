@@ -51,6 +51,7 @@ def read_elements(path: Path, tag: str, on_damage: OnDamage) -> Iterator[tuple[i
     except DataError as error:
         on_damage(error)
     except expat.ExpatError as error:
+        yield from reader.take()
         message = expat.ErrorString(error.code)
         at = reader.parser.ErrorByteIndex
         on_damage(DataError(f"{path}: line {error.lineno} (byte {at}): {message}, expected XML"))

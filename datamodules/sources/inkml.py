@@ -92,12 +92,17 @@ class InkML(UserFiles):
             try:
                 formats = _Formats(ink, str(path))
                 writer = writer_number(_annotation(ink, ("writer",)) or path.name)
-                for item in self._labelled(ink, str(path)):
+                labelled = self._labelled(ink, str(path))
+            except DataError as error:
+                on_damage(error)
+                continue
+            for item in labelled:
+                try:
                     label = self.table.number(item.label, item.where)
                     if label is not None:
                         yield self._character(item, label, writer, formats)
-            except DataError as error:
-                on_damage(error)
+                except DataError as error:
+                    on_damage(error)
 
     def _labelled(self, ink: Element, where: str) -> list[_Labelled]:
         if self.unit == "file":

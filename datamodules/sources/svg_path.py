@@ -44,7 +44,7 @@ def path_points(path: str, where: str) -> Doubles:
             raise DataError(f"{where}: path {path[:40]!r}, expected one M, at the beginning")
         if kind in "hv":
             ends = position.copy() if absolute else np.zeros(2)
-            ends[kind == "v"] = numbers[0]
+            ends[int(kind == "v")] = numbers[0]
         else:
             ends = numbers.reshape(-1, 2)
         ends = np.atleast_2d(ends if absolute else ends + position)

@@ -163,6 +163,32 @@ def test_xml_of_something_else_is_damage(read_sample):
     assert "no <character> in it" in only_damage(read_sample("Tegaki", b"<set></set>"))
 
 
+def read_all(source):
+    """The characters of the only file, and the errors."""
+    errors = []
+    return [*source.read_file(source.files("train")[0], "train", errors.append)], errors
+
+
+def test_sound_symbols_around_a_damaged_one_are_kept(read_sample, sample_files):
+    """The damage is in the first symbol, and the second follows."""
+    source = InkML(read_sample("CROHME").root, unit="group", classes=["x", "="])
+    assert [character.label for character in read_all(source)[0]] == [0, 1]
+    text = sample_files.CROHME.replace("10 1, 12 5", "10 z, 12 5").encode()
+    source = InkML(read_sample("CROHME", text).root, unit="group", classes=["x", "="])
+    characters, errors = read_all(source)
+    assert [character.label for character in characters] == [1]
+    assert len(errors) == 1
+
+
+def test_what_stands_before_a_fault_of_xml_is_kept(read_sample, sample_files):
+    one = sample_files.TEGAKI[sample_files.TEGAKI.index("<character>") :].partition("</set>")[0]
+    text = f"<character-collection><set>{one * 3}<chara<cter></set></character-collection>"
+    source = Tegaki(read_sample("Tegaki", text.encode()).root, classes=["一"])
+    characters, errors = read_all(source)
+    assert len(characters) == 3
+    assert len(errors) == 1
+
+
 def test_ink_without_labelled_groups_is_damage(read_sample, sample_files):
     source = read_sample("CROHME")
     assert source.class_names == ("=", "x")

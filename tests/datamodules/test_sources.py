@@ -14,6 +14,7 @@ from spcnn_lightning.datamodules import (
     Omniglot,
     QuickDraw,
 )
+from spcnn_lightning.datamodules.sources.svg_path import path_points
 
 
 def as_lists(character):
@@ -111,6 +112,19 @@ def test_tegaki_and_tomoe_share_their_elements(read_sample):
     tomoe = read_sample("Tomoe")
     assert tomoe.class_names == ("あ",)
     assert as_lists(tomoe.test()[0]) == [[[193, 180], [226, 830]], [[33, 490]]]
+
+
+@pytest.mark.parametrize(
+    ("path", "points"),
+    [
+        ("M1,2h5", [[1, 2], [6, 2]]),
+        ("M1,2v3", [[1, 2], [1, 5]]),
+        ("M1,2H5", [[1, 2], [5, 2]]),
+        ("M1,2V7", [[1, 2], [1, 7]]),
+    ],
+)
+def test_svg_lines_along_an_axis_leave_the_other_alone(path, points):
+    assert path_points(path, "here").tolist() == points
 
 
 def test_svg_curves_become_eight_points(read_sample):
