@@ -49,7 +49,7 @@ class Augmentations(Augmentation):
     """
 
     def __init__(self, augmentations: Sequence[Augmentation]) -> None:
-        self.augmentations = tuple(augmentations)
+        self.augmentations = tuple(inner for part in augmentations for inner in part.parts)
         if not self.augmentations:
             raise ValueError("no augmentations given: use augment=False for none")
 

@@ -241,3 +241,12 @@ def test_all_distortions_run_before_rasterising():
 def test_amounts_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_parts_of_nested_augmentations_draw_numbers_of_their_own():
+    inner_last = Augmentations([Augmentations([STILL, Elastic(0.05)]), STILL])
+    outer_last = Augmentations([Augmentations([STILL, STILL]), Elastic(0.05)])
+    one, other = (distorted(a, range(5)).points for a in (inner_last, outer_last))
+    assert np.abs(one - other).max() > 0.01
+    flat = Augmentations([STILL, Elastic(0.05), STILL])
+    assert np.array_equal(one, distorted(flat, range(5)).points)
