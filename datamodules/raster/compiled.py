@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from spcnn_lightning.datamodules.raster.legs import Floats, Integers, Legs
+from spcnn_lightning.datamodules.raster.legs import TIE_TOLERANCE, Floats, Integers, Legs
 from spcnn_lightning.datamodules.raster.runs import BORDER_TOLERANCE, Runs
 
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
@@ -59,7 +59,7 @@ def _cut_into_legs(points, point_offsets, density):  # type: ignore[no-untyped-d
             travelled[p + 1] = travelled[p] + np.sqrt(down * down + right * right)
         travelled[last + 1] = travelled[last]
         total = travelled[last] - travelled[start]
-        n = np.int64(np.floor(total / density + 0.5))
+        n = np.int64(np.floor(total / density + 0.5 + TIE_TOLERANCE))
         steps[stroke] = n
         rate = n / total if total > 0 else 0.0
         before = -1  # the leg inside the last piece that holds a point
@@ -67,8 +67,8 @@ def _cut_into_legs(points, point_offsets, density):  # type: ignore[no-untyped-d
         for p in range(start, last + 1):
             place[p] = n if p == last else (travelled[p] - travelled[start]) * rate
         for p in range(start, last + 1):
-            reached = min(np.int64(np.ceil(place[p])), n)
-            end = n + 1 if p == last else min(np.int64(np.ceil(place[p + 1])), n)
+            reached = min(np.int64(np.ceil(place[p] - TIE_TOLERANCE)), n)
+            end = n + 1 if p == last else min(np.int64(np.ceil(place[p + 1] - TIE_TOLERANCE)), n)
             if end <= reached:
                 continue
             span = 0.0

@@ -12,6 +12,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 ItemT = TypeVar("ItemT", bound=np.generic)
 
+TIE_TOLERANCE = 1e-9
+"""In steps. Lengths are sums over the batch, whose rounding must not decide where a tie falls."""
+
 
 @dataclass(frozen=True, eq=False)
 class Legs:
@@ -52,7 +55,9 @@ def cut_into_legs(points: Floats, point_offsets: Integers, density: float) -> Le
     stroke = np.repeat(np.arange(len(per_stroke)), per_stroke)
     steps, place, step = _arc_length(points, point_offsets, density)
 
-    begin = np.minimum(np.ceil(place).astype(np.int64), np.repeat(steps, per_stroke))
+    begin = np.minimum(
+        np.ceil(place - TIE_TOLERANCE).astype(np.int64), np.repeat(steps, per_stroke)
+    )
     end = np.append(begin[1:], 0)
     end[last] = steps + 1
     first = points + (begin - place)[:, None] * step
@@ -94,7 +99,7 @@ def _arc_length(
     travelled = np.zeros(len(lengths) + 1)
     np.cumsum(lengths, out=travelled[1:])
     total = travelled[last] - travelled[offsets[:-1]]
-    steps = np.floor(total / density + 0.5).astype(np.int64)
+    steps = np.floor(total / density + 0.5 + TIE_TOLERANCE).astype(np.int64)
 
     rate = np.divide(steps, total, out=np.zeros_like(total), where=total > 0)
     rate = np.repeat(rate, per_stroke)

@@ -250,3 +250,22 @@ def test_compiling_waits_until_it_pays(monkeypatch):
     assert engine.kernels_for(1) == "compiled"
     monkeypatch.setattr(engine, "has_numba", lambda: False)
     assert engine.kernels_for(1) is engine.NUMPY
+
+
+def test_ties_fall_alike_alone_and_in_a_batch(kernels):
+    """On a tablet of whole numbers, many lengths are an exact half of a step."""
+    numbers = np.random.default_rng(0)
+    samples = []
+    for _ in range(60):
+        begin, length = numbers.integers(2, 290, (4, 2)), 2 * numbers.integers(0, 6, (4, 1)) + 1
+        lines = np.stack([begin, begin + length * [0, 1]], axis=1)
+        # The two dots in the corners make 320 units 16 sites, and an odd unit half a step.
+        samples.append([[(0, 0)], [(320, 320)], *lines])
+    strokes = StrokeSet.from_strokes(Strokes.from_lists(sample, label=0) for sample in samples)
+    rasterise = Rasteriser((48, 48), 16, Octogram())
+    together = rasterise(strokes, keys_of(range(60)))
+    for number in range(60):
+        alone = rasterise(strokes.select([number]), keys_of([number]))
+        of_batch = together.coords[:, 0] == number
+        assert np.array_equal(alone.coords[:, 1:], together.coords[of_batch][:, 1:])
+        np.testing.assert_allclose(alone.features, together.features[of_batch], atol=1e-4)
