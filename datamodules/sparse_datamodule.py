@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -170,11 +171,25 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed, for the checkpoint; sub-classes add what training depends on."""
-        return {"seed": self._run_seed()}
+        """Return seed and classes, for the checkpoint; sub-classes add what training depends on."""
+        return {"seed": self._run_seed(), "class_names": list(self.class_names)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the seed of a checkpoint, unless one was given."""
+        """Take over the seed of a checkpoint, unless one was given.
+
+        Raises:
+            DataError: If the checkpoint was trained on other classes, or in another order.
+        """
+        own = list(self.class_names)
+        trained = state_dict.get("class_names", own)  # older checkpoints do not say
+        if trained != own:
+            pairs = enumerate(zip_longest(trained, own))
+            number, (theirs, ours) = next((n, pair) for n, pair in pairs if len({*pair}) > 1)
+            raise DataError(
+                f"the checkpoint was trained on {len(trained)} classes, the source has {len(own)}; "
+                f"class {number} is {theirs!r} there and {ours!r} here: use the classes of the "
+                "training run, in their order"
+            )
         if self.seed is None:
             self._seed_in_use = state_dict["seed"]
 

@@ -15,6 +15,7 @@ from spcnn_lightning.datamodules import (
     Pendigits,
     PenDigits8,
     Rasteriser,
+    SimulatedHanzi,
 )
 
 
@@ -197,3 +198,25 @@ def test_evaluation_uses_the_constants_of_training(make):
         scaled = torch.from_numpy(raw)[:count] / data.feature_scale
         torch.testing.assert_close(batch.features[:count], scaled)
     assert not torch.equal(data.feature_scale, torch.ones(9))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["八", "啊"], "2 classes, the source has 2; class 0 is '啊' there and '八' here"),
+        (["啊", "八", "一"], "2 classes, the source has 3; class 2 is None there and '一' here"),
+    ],
+)
+def test_a_checkpoint_of_other_classes_is_refused(classes, message):
+    """Otherwise a test would count right answers as wrong without a word."""
+
+    def module(classes):
+        return HandwritingDataModule(SimulatedHanzi(classes=classes), box=16, seed=1)
+
+    trained = module(["啊", "八"])
+    state = trained.state_dict()
+    module(["啊", "八"]).load_state_dict(state)
+    with pytest.raises(DataError, match=message):
+        module(classes).load_state_dict(state)
+    del state["class_names"]  # of before they were kept
+    module(classes).load_state_dict(state)
