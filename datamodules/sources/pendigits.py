@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from spcnn_lightning.core.errors import DataError
-from spcnn_lightning.datamodules.sources.base import StrokeSource
+from spcnn_lightning.datamodules.sources.base import OnDamage, Piece, StrokeSource, refuse
+from spcnn_lightning.datamodules.sources.files import read_file_bytes
 from spcnn_lightning.datamodules.sources.pendigits_text import parse_unipen_digits
 from spcnn_lightning.datamodules.sources.unix_compress import uncompress
 from spcnn_lightning.datamodules.strokes import StrokeSet
@@ -18,6 +19,8 @@ ENDINGS = ("", ".gz", ".Z")
 TRAIN_FILE, TEST_FILE = "pendigits-orig.tra", "pendigits-orig.tes"
 TRAIN_DIGITS, TEST_DIGITS = 7_494, 3_498
 TRAIN_WRITERS = 30
+LARGEST_TEXT = 1 << 24
+"""Bytes; the training file has 3.6 million."""
 
 
 class Pendigits(StrokeSource):
@@ -51,33 +54,47 @@ class Pendigits(StrokeSource):
 
     def train(self) -> StrokeSet:
         """Return the 7,494 training digits, writers 1 to 30."""
-        return _read(_find(self.root, TRAIN_FILE), TRAIN_DIGITS, 0)
+        return self._read("train", refuse)
 
     def test(self) -> StrokeSet:
         """Return the 3,498 test digits, writers 31 to 44."""
-        return _read(_find(self.root, TEST_FILE), TEST_DIGITS, TRAIN_WRITERS)
+        return self._read("test", refuse)
+
+    def pieces(self, part: str) -> Sequence[Piece]:
+        """Return the part as one piece, which can leave damaged digits out."""
+        return [Piece(part, lambda on_damage: iter([self._read(part, on_damage)]))]
+
+    def _read(self, part: str, on_damage: OnDamage) -> StrokeSet:
+        name, first_writer = (TRAIN_FILE, 0) if part == "train" else (TEST_FILE, TRAIN_WRITERS)
+        path, damage = _find(self.root, name), []
+
+        def remember(error: DataError) -> None:
+            damage.append(error)
+            on_damage(error)
+
+        strokes = parse_unipen_digits(read_text(path), str(path), remember)
+        digits = TRAIN_DIGITS if part == "train" else TEST_DIGITS
+        if len(strokes) != digits and not damage:
+            on_damage(
+                DataError(
+                    f"{path}: holds {len(strokes)} digits, the official file has {digits}: part of "
+                    "it is missing or it is another file; get it again"
+                )
+            )
+        assert strokes.writers is not None
+        return replace(strokes, writers=strokes.writers + np.int32(first_writer))
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a plain, .gz or .Z file.
+    """Return the text of a plain, .gz or .Z file, a character for each byte.
 
     Raises:
-        DataError: If the file cannot be read, unpacked, or is not ASCII.
+        DataError: If the file cannot be read or unpacked, or is longer than 16 MiB.
     """
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        elif path.suffix == ".Z":
-            data = uncompress(data, str(path))
-        return data.decode("ascii")
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}; get the file again") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} of the text is {error.object[error.start]:#04x}, expected "
-            "ASCII; get the file again, in binary mode"
-        ) from error
+    data = read_file_bytes(path, LARGEST_TEXT)
+    if path.suffix == ".Z":
+        data = uncompress(data, str(path), LARGEST_TEXT)
+    return data.decode("latin-1")
 
 
 def _find(root: Path, name: str) -> Path:
@@ -88,18 +105,4 @@ def _find(root: Path, name: str) -> Path:
         f"{root / name} is missing, and so are {name}.gz and {name}.Z in {root.resolve()}: "
         "download the original strokes from https://archive.ics.uci.edu/dataset/81, put "
         f"{TRAIN_FILE} and {TEST_FILE} (plain, .gz or .Z) into one folder and name it as root"
-    )
-
-
-def _read(path: Path, digits: int, first_writer: int) -> StrokeSet:
-    strokes = parse_unipen_digits(read_text(path), str(path))
-    if len(strokes) != digits:
-        raise DataError(
-            f"{path}: holds {len(strokes)} digits, the official file has {digits}: part of it is "
-            "missing or it is another file; get it again"
-        )
-    assert strokes.writers is not None
-    writers = strokes.writers + np.int32(first_writer)
-    return StrokeSet(
-        strokes.points, strokes.point_offsets, strokes.stroke_offsets, strokes.labels, writers
     )

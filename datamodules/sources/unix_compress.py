@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.sources.files import LARGEST_FILE
 
 MAGIC = b"\x1f\x9d"
 _CLEAR = 256
 _FIRST_BITS = 9
 
 
-def uncompress(data: bytes, name: str) -> bytes:
+def uncompress(data: bytes, name: str, limit: int = LARGEST_FILE) -> bytes:
     """Return the contents of a .Z file.
 
     The format has no length and no checksum, so the loss of its tail cannot always be noticed here:
@@ -18,9 +19,11 @@ def uncompress(data: bytes, name: str) -> bytes:
     Args:
         data: The file.
         name: Its name, for errors.
+        limit: Most bytes of the contents.
 
     Raises:
-        DataError: If this is no .Z file, or a code in it is impossible; names the byte offset.
+        DataError: If this is no .Z file, a code in it is impossible, or the contents are longer
+            than ``limit``; names the byte offset.
 
     Source:
         LZW: T. A. Welch, A technique for high-performance data compression, 1984. Three-byte
@@ -36,12 +39,12 @@ def uncompress(data: bytes, name: str) -> bytes:
     max_bits, block_mode = data[2] & 0x1F, bool(data[2] & 0x80)
     if not _FIRST_BITS <= max_bits <= 16:
         raise DataError(f"{name}: codes of up to {max_bits} bits at byte 2, expected 9 to 16")
-    return _decode(data, name, max_bits, block_mode)
+    return _decode(data, name, max_bits, block_mode, limit)
 
 
-def _decode(data: bytes, name: str, max_bits: int, block_mode: bool) -> bytes:
+def _decode(data: bytes, name: str, max_bits: int, block_mode: bool, limit: int) -> bytes:
     table = _fresh_table(block_mode)
-    out: list[bytes] = []
+    out = bytearray()
     previous = b""
     bits = _FIRST_BITS
     base = 3  # first byte of the group of codes that is being read
@@ -56,13 +59,18 @@ def _decode(data: bytes, name: str, max_bits: int, block_mode: bool) -> bytes:
             base, read, bits = _next_group(base, read, bits), 0, _FIRST_BITS
             continue
         entry = _look_up(table, code, previous, f"{name}: byte {where}")
-        out.append(entry)
+        out += entry
+        if len(out) > limit:  # one code can stand for thousands of bytes
+            raise DataError(
+                f"{name}: byte {where}: unpacks to more than {limit} bytes: not a file of this "
+                "format"
+            )
         if previous and len(table) < 1 << max_bits:
             table.append(previous + entry[:1])
         previous = entry
         if len(table) > (1 << bits) - 1 and bits < max_bits:
             base, read, bits = _next_group(base, read, bits), 0, bits + 1
-    return b"".join(out)
+    return bytes(out)
 
 
 def _look_up(table: list[bytes], code: int, previous: bytes, where: str) -> bytes:

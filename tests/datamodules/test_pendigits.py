@@ -1,10 +1,12 @@
 import gzip
+import re
 
 import numpy as np
 import pytest
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import Pendigits, PenDigits8
+from spcnn_lightning.datamodules.preparing import prepare
 from spcnn_lightning.datamodules.sources import pendigits
 from spcnn_lightning.datamodules.sources.pendigits_text import parse_unipen_digits
 
@@ -104,7 +106,7 @@ def test_a_text_cut_anywhere_gives_whole_characters_or_an_error():
         (" 267  333", " 267  3333", 9, "from 0 to 500"),
         (" 267  333", " 267 333 266", 9, "two integers"),
         (" 267  333", " 2_7  333", 9, "two integers"),
-        (" 267  333", " 267  33³", 9, "two integers"),
+        (" 267  333", " 267  33³", 9, "ASCII"),
         (" 267  333", " 267  " + "3" * 5_000, 9, "two integers"),
         ("8 12", "8 " + "1" * 20, 7, "expected .COMMENT 8 <writer> <serial>"),
         (' ? "8"', ' ? "11"', 6, "label from 0 to 9"),
@@ -127,7 +129,69 @@ def test_a_damaged_text_is_an_error_that_names_the_line(old, new, line, message)
     with pytest.raises(DataError, match=message) as caught:
         parse_unipen_digits(TEXT.replace(old, new, 1), "some.tra")
     assert "some.tra" in str(caught.value)
-    assert not line or f"line {line}:" in str(caught.value)
+    if line:
+        byte = len("".join(TEXT.replace(old, new, 1).splitlines(keepends=True)[: line - 1]))
+        assert f"line {line} (byte {byte}): " in str(caught.value)
+
+
+THREE = (
+    TEXT
+    + """.SEGMENT DIGIT    3 ? "7"
+.COMMENT 7 5  18
+.PEN_DOWN
+ 10 20
+.PEN_UP
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kept", "message"),
+    [
+        (" 267  333", " 267  abc", [4, 7], r"'267  abc'"),
+        (" 100  200", " 100  ²00", [8, 7], r"expected ASCII"),
+        (".COMMENT 4", ".COMMENT 5", [8, 7], r"expected .COMMENT 4"),
+        ("DIGIT    1-2", "LETTER   1-2", [8, 7], r"expected .SEGMENT DIGIT"),
+        ("1-2", "1-3", [8, 7], r"line 25 .*expected the rest of character 1 first: 1 more stroke"),
+        ("1-2", "1", [8, 7], r"no stroke of the last is left"),
+        ("1-2", "6-7", [8, 7], r"expected strokes numbered from 1 on upwards"),
+        ('.SEGMENT DIGIT    1-2 ? "4"\n', "", [8, 7], r"expected .SEGMENT before each"),
+        (" 120  190\n.PEN_UP\n.DT 100\n", "", [8, 7], r"expected a point or .PEN_UP|rest of char"),
+        (" 10 20\n.PEN_UP\n", " 10 20\n", [8, 4], r"middle of character 2: expected .PEN_UP"),
+        ("333\n", "x\n.PEN_UP\n.PEN_DOWN\n", [4, 7], r"'267  x'"),
+    ],
+)
+def test_damage_that_is_not_refused_takes_one_character(old, new, kept, message):
+    assert THREE.count(old) == 1
+    errors = []
+    digits = parse_unipen_digits(THREE.replace(old, new), "some.tra", errors.append)
+    assert digits.labels.tolist() == kept
+    (error,) = errors
+    assert re.search(message, str(error))
+    whole = parse_unipen_digits(THREE, "a")
+    chosen = whole.select([whole.labels.tolist().index(label) for label in kept])
+    np.testing.assert_array_equal(digits.points, chosen.points)
+    np.testing.assert_array_equal(digits.writers, chosen.writers)
+
+
+def test_preparing_can_leave_damaged_digits_out(tmp_path):
+    (tmp_path / "pendigits-orig.tes").write_text(TEXT)
+    (tmp_path / "pendigits-orig.tra").write_text(THREE.replace(" 267  333", " 267  abc"))
+    with pytest.raises(DataError, match=r"pendigits-orig.tra: line 9 \(byte \d+\): '267  abc'"):
+        Pendigits(tmp_path).train()
+    manifest = prepare(
+        Pendigits(tmp_path), tmp_path / "out", {}, parts=["train"], skip_damaged=True
+    )
+    assert (manifest.parts["train"].characters, manifest.num_left_out) == (2, 1)
+    assert "'267  abc'" in manifest.left_out[0]
+
+
+def test_a_file_that_is_too_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pendigits, "LARGEST_TEXT", 100)
+    for name, data in {"a.tra": TEXT.encode(), "a.tra.gz": gzip.compress(TEXT.encode())}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match="longer than 100 bytes"):
+            pendigits.read_text(tmp_path / name)
 
 
 def test_a_text_without_characters_is_an_error():
@@ -168,6 +232,6 @@ def test_a_damaged_gz_file_is_an_error_at_every_cut(tmp_path):
 
 def test_text_that_is_not_ascii_is_refused(tmp_path):
     path = tmp_path / "a.tra"
-    path.write_bytes(b".SEGMENT \xff")
-    with pytest.raises(DataError, match="byte 9 of the text is 0xff"):
-        pendigits.read_text(path)
+    path.write_bytes(b"\n.SEGMENT \xff")
+    with pytest.raises(DataError, match=r"line 2 \(byte 1\): '.SEGMENT ÿ', expected ASCII"):
+        parse_unipen_digits(pendigits.read_text(path), str(path))

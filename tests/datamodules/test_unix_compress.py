@@ -113,6 +113,15 @@ def test_a_damaged_header_or_code_is_an_error(data, message):
         uncompress(data, "some.Z")
 
 
+def test_a_bomb_is_refused():
+    """A file of 2,000 bytes may stand for millions; it is not unpacked."""
+    packed = Compressor().run(b"a" * 1_000_000)
+    assert len(packed) < 3_000
+    assert len(uncompress(packed, "some.Z", limit=1_000_000)) == 1_000_000
+    with pytest.raises(DataError, match=r"some.Z: byte \d+: unpacks to more than 999999 bytes"):
+        uncompress(packed, "some.Z", limit=999_999)
+
+
 def test_a_cut_file_gives_a_beginning_of_the_data():
     data = dict(samples())["text"][:3000]
     packed = Compressor().run(data)
