@@ -24,8 +24,8 @@ DEEPEST = 100
 _BLOCK = 1 << 16
 
 
-def read_elements(path: Path, tag: str, on_damage: OnDamage) -> Iterator[tuple[int, Element]]:
-    """Yield each element of a name with the line on which it begins; names lose their prefixes.
+def read_elements(path: Path, tag: str, on_damage: OnDamage) -> Iterator[tuple[str, Element]]:
+    """Yield each element of a name with its place in the file; names lose their prefixes.
 
     Elements are handed over one by one and not kept. A file that is no XML from some place on, or
     breaks one of the limits, is damage and ends there; so is a file without such an element.
@@ -34,6 +34,9 @@ def read_elements(path: Path, tag: str, on_damage: OnDamage) -> Iterator[tuple[i
         path: A plain or .gz file.
         tag: Name of the elements wanted; one inside another belongs to the outer.
         on_damage: Is told of the damage.
+
+    Yields:
+        File name, line and byte at which the element begins, for errors; and the element.
     """
     reader = _Reader(path, tag)
     offset = 0
@@ -68,8 +71,9 @@ class _Reader:
         self.path, self.tag = path, tag
         self.depth = 0
         self.builder: TreeBuilder | None = None
-        self.builder_depth = self.first_line = self.first_byte = 0
-        self.found: list[tuple[int, Element]] = []
+        self.builder_depth = self.first_byte = 0
+        self.begin = ""  # place of the element that is being built
+        self.found: list[tuple[str, Element]] = []
         self.num_found = 0
         self.parser = expat.ParserCreate(namespace_separator="}")
         self.parser.buffer_text = True
@@ -78,7 +82,7 @@ class _Reader:
         self.parser.CharacterDataHandler = self._text
         self.parser.EntityDeclHandler = self._entity
 
-    def take(self) -> list[tuple[int, Element]]:
+    def take(self) -> list[tuple[str, Element]]:
         found, self.found = self.found, []
         self.num_found += len(found)
         return found
@@ -87,8 +91,8 @@ class _Reader:
         size = self.parser.CurrentByteIndex - self.first_byte
         if self.builder is not None and size > LARGEST_ELEMENT:
             raise DataError(
-                f"{self.path}: line {self.first_line} (byte {self.first_byte}): <{self.tag}> is "
-                f"longer than {LARGEST_ELEMENT} bytes: not a file of this format"
+                f"{self.begin}: <{self.tag}> is longer than {LARGEST_ELEMENT} bytes: not a file of "
+                "this format"
             )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -98,8 +102,7 @@ class _Reader:
         local = name.rpartition("}")[2]
         if self.builder is None and local == self.tag:
             self.builder, self.builder_depth = TreeBuilder(), self.depth
-            self.first_line = self.parser.CurrentLineNumber
-            self.first_byte = self.parser.CurrentByteIndex
+            self.begin, self.first_byte = self._where(), self.parser.CurrentByteIndex
         if self.builder is not None:
             plain = {key.rpartition("}")[2]: value for key, value in attributes.items()}
             self.builder.start(local, plain)
@@ -108,7 +111,7 @@ class _Reader:
         if self.builder is not None:
             self.builder.end(name.rpartition("}")[2])
             if self.depth == self.builder_depth:
-                self.found.append((self.first_line, self.builder.close()))
+                self.found.append((self.begin, self.builder.close()))
                 self.builder = None
         self.depth -= 1
 

@@ -76,7 +76,7 @@ class CanvasJson(UserFiles):
         return build_character(
             [stroke[:, [1, 0]] for stroke in strokes],
             label,
-            drawing.writer,
+            drawing.writer if self.keep_writers else None,
             time=[stroke[:, 2] for stroke in strokes] if numbers > 2 and self.keep_time else None,
             pressure=[s[:, 3] for s in strokes] if numbers > 3 and self.keep_pressure else None,
             where=where,

@@ -22,7 +22,7 @@ from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources.base import OnDamage
 from spcnn_lightning.datamodules.sources.bounded_xml import read_elements
 from spcnn_lightning.datamodules.sources.class_table import Classes
-from spcnn_lightning.datamodules.sources.inkml_traces import TraceFormat, trace_values
+from spcnn_lightning.datamodules.sources.inkml_traces import TraceFormat, TraceView
 from spcnn_lightning.datamodules.sources.parsing import (
     Doubles,
     build_character,
@@ -37,16 +37,16 @@ LABEL_ANNOTATIONS = ("truth", "label")
 
 class _Labelled(NamedTuple):
     label: str
-    traces: list[Element]
+    element: Element  # <ink> or a <traceGroup>
     where: str
 
 
 class InkML(UserFiles):
     """Ink in InkML files: each file, or each labelled group of traces in it, is a character.
 
-    Writers are numbered by a hash of the annotation ``writer``; a file without one is taken to be
-    by a person of its own. MathWriting's isolated symbols, cut out of its formulas, lie in its
-    folder ``symbols``, which is all one part.
+    Writers are numbered by the CRC-32 of the annotation ``writer``; a file without one has no
+    writer, as MathWriting's. MathWriting's isolated symbols, cut out of its formulas, lie in its
+    folder ``symbols``, which is all one part. Traces of ``type="penUp"`` are no ink.
 
     Args:
         root: Folder of the data.
@@ -57,6 +57,7 @@ class InkML(UserFiles):
         classes: Which labels to read. None: all that the training part holds, sorted.
         keep_time: False leaves out time (channel T), if only some files have it.
         keep_pressure: The same for pressure (channel F).
+        keep_writers: The same for writers.
     """
 
     patterns = ("**/*.inkml", "**/*.inkml.gz")
@@ -72,27 +73,27 @@ class InkML(UserFiles):
         classes: Classes = None,
         keep_time: bool = True,
         keep_pressure: bool = True,
+        keep_writers: bool = True,
     ) -> None:
-        super().__init__(root, train, test, classes, keep_time, keep_pressure)
+        super().__init__(root, train, test, classes, keep_time, keep_pressure, keep_writers)
         if unit not in ("file", "group"):
             raise ValueError(f"unit is {unit!r}, expected 'file' or 'group'")
         self.unit = unit
 
     def read_labels(self, path: Path) -> Iterator[str]:
         """Yield the labels of a file; damage is reported when the strokes are read."""
-        for _, ink in read_elements(path, "ink", lambda _: None):
+        for where, ink in read_elements(path, "ink", lambda _: None):
             try:
-                yield from (item.label for item in self._labelled(ink, str(path)))
+                yield from (item.label for item in self._labelled(ink, where))
             except DataError:
                 continue
 
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the characters of a file."""
-        for _, ink in read_elements(path, "ink", on_damage):
+        for where, ink in read_elements(path, "ink", on_damage):
             try:
-                formats = _Formats(ink, str(path))
-                writer = writer_number(_annotation(ink, ("writer",)) or path.name)
-                labelled = self._labelled(ink, str(path))
+                contents = _Ink(ink, where)
+                labelled = self._labelled(ink, where)
             except DataError as error:
                 on_damage(error)
                 continue
@@ -100,7 +101,7 @@ class InkML(UserFiles):
                 try:
                     label = self.table.number(item.label, item.where)
                     if label is not None:
-                        yield self._character(item, label, writer, formats)
+                        yield self._character(item, label, contents)
                 except DataError as error:
                     on_damage(error)
 
@@ -111,14 +112,12 @@ class InkML(UserFiles):
                     f"{where}: no annotation {' or '.join(LABEL_ANNOTATIONS)} in <ink>: unit="
                     "'group' takes the labels of groups"
                 )
-            return [_Labelled(label, list(ink.iter("trace")), where)]
-        by_id = {trace.get("id", ""): trace for trace in ink.iter("trace")}
+            return [_Labelled(label, ink, where)]
         found = []
         for number, group in enumerate(ink.iter("traceGroup")):
             label = _annotation(group, LABEL_ANNOTATIONS)
             if group.find(".//traceGroup") is None and label:
-                place = f"{where}: traceGroup {number}"
-                found.append(_Labelled(label, _traces_of(group, by_id, place), place))
+                found.append(_Labelled(label, group, f"{where}: traceGroup {number}"))
         if not found:
             raise DataError(
                 f"{where}: no innermost traceGroup with an annotation "
@@ -126,12 +125,16 @@ class InkML(UserFiles):
             )
         return found
 
-    def _character(self, item: _Labelled, label: int, writer: int, formats: _Formats) -> Strokes:
-        layouts = {formats.of(trace) for trace in item.traces}
+    def _character(self, item: _Labelled, label: int, ink: _Ink) -> Strokes:
+        views = [view for view in ink.views(item) if view.is_ink()]
+        layouts = {ink.format_of(view.trace) for view in views}
         if len(layouts) != 1:
-            raise DataError(f"{item.where}: {len(layouts)} trace formats, expected one")
+            raise DataError(f"{item.where}: ink of {len(layouts)} trace formats, expected one")
         layout = layouts.pop()
-        strokes = [trace_values(trace.text or "", layout, item.where) for trace in item.traces]
+        strokes = [
+            view.values(layout, f"{item.where}: trace {shortened(view.trace.get('id', number))}")
+            for number, view in enumerate(views)
+        ]
 
         def channel(name: str, wanted: bool, scale: float) -> list[Doubles] | None:
             if not wanted or name not in layout.regular:
@@ -143,17 +146,20 @@ class InkML(UserFiles):
         return build_character(
             [stroke[:, places] for stroke in strokes],
             label,
-            writer,
+            ink.writer if self.keep_writers else None,
             time=channel("T", self.keep_time, layout.time_scale),
             pressure=channel("F", self.keep_pressure, 1.0),
             where=item.where,
         )
 
 
-class _Formats:
-    """Finds the format of a trace: that of its context, or the first in the file."""
+class _Ink:
+    """Writer, traces and formats of an ``<ink>``."""
 
     def __init__(self, ink: Element, where: str) -> None:
+        name = _annotation(ink, ("writer",))
+        self.writer = writer_number(name) if name else None
+        self.traces = {trace.get("id", ""): trace for trace in ink.iter("trace")}
         self.by_context: dict[str, TraceFormat] = {}
         self.first: TraceFormat | None = None
         for context in [*ink.iter("context"), ink]:
@@ -162,9 +168,18 @@ class _Formats:
                 self.first = self.first or layout
                 self.by_context.setdefault(f"#{context.get('id')}", layout)
 
-    def of(self, trace: Element) -> TraceFormat:
+    def format_of(self, trace: Element) -> TraceFormat:
+        """Return the format of its context, or the first in the file."""
         default = self.first or TraceFormat()
         return self.by_context.get(trace.get("contextRef", ""), default)
+
+    def views(self, item: _Labelled) -> list[TraceView]:
+        """Return the traces inside, and for a group those that it refers to."""
+        inside = [TraceView(trace) for trace in item.element.iter("trace")]
+        if item.element.tag == "ink":  # its groups refer to what is inside already
+            return inside
+        references = item.element.iter("traceView")
+        return inside + [TraceView.from_element(r, self.traces, item.where) for r in references]
 
 
 def _annotation(element: Element, kinds: tuple[str, ...]) -> str | None:
@@ -173,13 +188,3 @@ def _annotation(element: Element, kinds: tuple[str, ...]) -> str | None:
         if annotation.get("type") in kinds and (text := (annotation.text or "").strip()):
             return text
     return None
-
-
-def _traces_of(group: Element, by_id: dict[str, Element], where: str) -> list[Element]:
-    traces = list(group.iter("trace"))
-    for view in group.iter("traceView"):
-        name = view.get("traceDataRef", "").removeprefix("#")
-        if name not in by_id:
-            raise DataError(f"{where}: refers to trace {shortened(name)}, which is not in the file")
-        traces.append(by_id[name])
-    return traces

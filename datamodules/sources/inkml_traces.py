@@ -1,12 +1,13 @@
-"""The traces of InkML: what the values of a trace mean, and the numbers in its text.
+"""The traces of InkML: which of them are ink, what their values mean, the numbers in their text.
 
 Source:
-    W3C Recommendation Ink Markup Language (InkML), 20 September 2011, sections 3.1 and 3.2.
+    W3C Recommendation Ink Markup Language (InkML), 20 September 2011, sections 3.1, 3.2 and 5.1.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -20,6 +21,7 @@ Doubles = NDArray[np.float64]
 
 MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _VALUE = re.compile(r"([!'\"]?)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[*?TF])\s*", re.ASCII)
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
 _ORDER = {"!": 0, "'": 1, '"': 2}
 
 
@@ -57,6 +59,56 @@ class TraceFormat(NamedTuple):
             )
         others = tuple(channel.get("name", "") for channel in optional)
         return TraceFormat(names, others, MILLISECONDS[units[0]])
+
+
+class TraceView(NamedTuple):
+    """Consecutive points of a trace, or all of them.
+
+    Args:
+        trace: The element.
+        first: The first point, counted from 1.
+        last: The last; None: that of the trace.
+    """
+
+    trace: Element
+    first: int = 1
+    last: int | None = None
+
+    @staticmethod
+    def from_element(element: Element, traces: Mapping[str, Element], where: str) -> TraceView:
+        """Return what a ``<traceView>`` shows.
+
+        Raises:
+            DataError: If it shows no trace of the file, or ``from`` or ``to`` is no whole number.
+        """
+        name = element.get("traceDataRef", "").removeprefix("#")
+        if name not in traces:
+            raise DataError(f"{where}: refers to trace {shortened(name)}, which is not in the file")
+        for key in ("from", "to"):
+            if not _INDEX.fullmatch(value := element.get(key, "1")):
+                raise DataError(
+                    f"{where}: a traceView {key}={shortened(value)}, expected the number of a point"
+                )
+        last = element.get("to")
+        return TraceView(traces[name], int(element.get("from", "1")), int(last) if last else None)
+
+    def is_ink(self) -> bool:
+        """Return whether the pen touched the paper, as far as is known."""
+        return self.trace.get("type") != "penUp"
+
+    def values(self, layout: TraceFormat, where: str) -> Doubles:
+        """Return the values of the regular channels of each point, shape (T, channels).
+
+        Raises:
+            DataError: If the numbers do not fit, or the trace has no such points.
+        """
+        values = trace_values(self.trace.text or "", layout, where)
+        last = len(values) if self.last is None else self.last
+        if (self.first, self.last) != (1, None) and not 1 <= self.first <= last <= len(values):
+            raise DataError(
+                f"{where}: points {self.first} to {last}, expected a range from 1 to {len(values)}"
+            )
+        return values[self.first - 1 : last]
 
 
 def trace_values(text: str, layout: TraceFormat, where: str) -> Doubles:

@@ -55,10 +55,10 @@ class KanjiVG(FileSource):
         """Yield the one character of a file."""
         label = self.table.number(_character_of(path), str(path))
         assert label is not None
-        for _, picture in read_elements(path, "svg", on_damage):
+        for where, picture in read_elements(path, "svg", on_damage):
             try:
-                paths = [path_points(p.get("d", ""), str(path)) for p in picture.iter("path")]
-                yield build_character([p[:, [1, 0]] for p in paths], label, where=str(path))
+                paths = [path_points(p.get("d", ""), where) for p in picture.iter("path")]
+                yield build_character([p[:, [1, 0]] for p in paths], label, where=where)
             except DataError as error:
                 on_damage(error)
 

@@ -44,8 +44,7 @@ class Tegaki(UserFiles):
 
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the characters of a file."""
-        for line, element in read_elements(path, "character", on_damage):
-            where = f"{path}: line {line}"
+        for where, element in read_elements(path, "character", on_damage):
             try:
                 name = (element.findtext("utf8") or "").strip()
                 if not name:

@@ -30,7 +30,6 @@ class Unipen(UserFiles):
         root: The folder that holds both parts.
         level: Type of the segments to read, such as "CHARACTER", "DIGIT" or "WORD". None: the last
             that `.HIERARCHY` names.
-        keep_writers: False leaves writers out, for files of which only some name them.
         **arguments: As of `UserFiles`.
     """
 
@@ -39,15 +38,9 @@ class Unipen(UserFiles):
     )
     what = "UNIPEN files"
 
-    def __init__(
-        self,
-        root: str | Path,
-        level: str | None = None,
-        keep_writers: bool = True,
-        **arguments: Any,
-    ) -> None:
+    def __init__(self, root: str | Path, level: str | None = None, **arguments: Any) -> None:
         super().__init__(root, **arguments)
-        self.level, self.keep_writers = level, keep_writers
+        self.level = level
 
     def read_labels(self, path: Path) -> Iterator[str]:
         """Yield the labels of a file."""

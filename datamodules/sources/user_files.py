@@ -23,6 +23,7 @@ class UserFiles(FileSource):
             classes that the training part holds, sorted by name.
         keep_time: False leaves time out, for files of which only some have it.
         keep_pressure: The same for pressure.
+        keep_writers: The same for writers.
     """
 
     patterns: tuple[str, ...]
@@ -41,10 +42,12 @@ class UserFiles(FileSource):
         classes: Classes = None,
         keep_time: bool = True,
         keep_pressure: bool = True,
+        keep_writers: bool = True,
     ) -> None:
         super().__init__(root, classes)
         self.folders = dict(zip(PARTS, (train, test), strict=True))
         self.keep_time, self.keep_pressure = keep_time, keep_pressure
+        self.keep_writers = keep_writers
 
     def discover_classes(self) -> Iterator[str]:
         """Return the classes of the training part."""

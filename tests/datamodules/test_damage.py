@@ -28,13 +28,24 @@ from spcnn_lightning.datamodules.sources import bounded_xml, files
         ("canvas lines", b'"B"', b"5", r"line 2 \(byte 98\): field 'label' is 5, expected str"),
         ("canvas lines", b'"B"', b'"\xff"', r"byte 109 is 0xff, no UTF-8"),
         ("CROHME", b'DataRef="2"', b'DataRef="9"', "traceGroup 2: refers to trace '9'"),
-        ("CROHME", b"20 3<", b"20 z<", "traceGroup 2: '20 z', expected numbers"),
+        (
+            "CROHME",
+            b"20 3<",
+            b"20 z<",
+            r"line 1 \(byte 0\): traceGroup 2: trace '2': '20 z', expected numbers",
+        ),
         ("CROHME", b"20 3<", b"20<", "of 1 values, expected 2: X Y"),
         ("CROHME", b'name="Y"', b'name="Z"', "expected X and Y"),
         ("CROHME", b"</ink>", b"", r"line 16 \(byte \d+\): no element found, expected XML"),
+        (
+            "MathWriting",
+            b"61.25 17",
+            b"61.25",
+            r"line 1 \(byte 0\): trace '0': point '52 61.25' of",
+        ),
         ("MathWriting", b'"label"', b'"lbel"', "no annotation truth or label in <ink>"),
         ("MathWriting", b'units="ms"', b'units="h"', "time in 'h', expected one of s, ms"),
-        ("Tegaki", b'x="100"', b'x="1_0"', "line 2: '1_0', expected a number"),
+        ("Tegaki", b'x="100"', b'x="1_0"', r"line 2 \(byte 75\): '1_0', expected a number"),
         ("Tegaki", b"<utf8>", b"<utf9>", "mismatched tag"),
         ("Tomoe", b"SYSTEM", b"SYSTEN", "syntax error|not well-formed|invalid token"),
         ("KanjiVG", b"M10,20c", b"M10,20a", "'a' in a path, expected one of MLHVCS"),
@@ -178,6 +189,18 @@ def test_sound_symbols_around_a_damaged_one_are_kept(read_sample, sample_files):
     characters, errors = read_all(source)
     assert [character.label for character in characters] == [1]
     assert len(errors) == 1
+
+
+def test_a_reference_to_no_trace_damages_its_symbol_alone(read_sample, sample_files):
+    text = sample_files.CROHME.replace('DataRef="0"', 'DataRef="9"').encode()
+    characters, errors = read_all(InkML(read_sample("CROHME", text).root, unit="group"))
+    assert [as_points(character) for character in characters] == [[[3, 20]]]
+    (error,) = errors
+    assert "traceGroup 1: refers to trace '9', which is not in the file" in str(error)
+
+
+def as_points(character):
+    return character.points.tolist()
 
 
 def test_what_stands_before_a_fault_of_xml_is_kept(read_sample, sample_files):

@@ -10,7 +10,6 @@ from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import (
     CanvasJson,
     HanziMedians,
-    InkML,
     Omniglot,
     QuickDraw,
 )
@@ -71,37 +70,6 @@ def test_a_label_that_training_lacks_is_refused_unless_classes_are_chosen(tmp_pa
     assert CanvasJson(tmp_path, classes=["c", "b"]).test().labels.tolist() == [1]
     with pytest.raises(DataError, match="no character of the test part"):
         CanvasJson(tmp_path, classes=["a"]).test()
-
-
-def test_symbols_of_a_formula_are_groups_of_traces(read_sample):
-    source = read_sample("CROHME")
-    strokes = source.train()
-    assert source.class_names == ("=", "x")
-    assert strokes.labels.tolist() == [1, 0]
-    assert as_lists(strokes[0]) == [[[1, 10], [5, 12]], [[1, 12], [5, 10], [6, 9]]]
-    assert as_lists(strokes[1]) == [[[3, 20]]]
-    assert len(set(strokes.writers.tolist())) == 1
-    assert InkML(source.root).class_names == ("$x=$",), "unit='file' takes the label of the file"
-
-
-def test_mathwriting_has_time(read_sample):
-    strokes = read_sample("MathWriting").train()
-    assert as_lists(strokes[0]) == [[[60, 50.5], [61.25, 52]], [[62, 53]]]
-    assert strokes[0].time.tolist() == [0, 17, 40]
-
-
-def test_inkml_differences_are_summed_and_contexts_looked_up(read_sample):
-    text = """<ink><annotation type="truth">a</annotation><definitions>
-    <context id="pen"><inkSource><traceFormat><channel name="F"/><channel name="X"/>
-    <channel name="T" units="s"/><channel name="Y"/></traceFormat></inkSource></context>
-    </definitions>
-    <trace contextRef="#pen">7 1125 .5 18432, 8 '23 !1'43,9"7 2"-8,*3 3-5</trace></ink>"""
-    one = read_sample("MathWriting", text.encode()).train()[0]
-    # X: 1125, then +23, then the change grows by 7, then by 3; Y likewise from 18432 by 43.
-    assert one.points[:, 1].tolist() == [1125, 1148, 1178, 1211]
-    assert one.points[:, 0].tolist() == [18432, 18475, 18510, 18540]
-    assert one.time.tolist() == [0, 500, 1500, 2500]
-    assert one.pressure.tolist() == [7, 8, 9, 9]
 
 
 def test_tegaki_and_tomoe_share_their_elements(read_sample):
