@@ -84,11 +84,11 @@ class Assamese(FileSource):
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The numbers of the classes in the archive."""
-        return tuple(self.discover_classes())
+        return tuple(str(number) for number in range(1, NUM_CLASSES + 1))
 
-    def discover_classes(self) -> list[str]:
+    def discover_classes(self, on_damage: OnDamage) -> tuple[str, ...]:
         """Return "1" to "183"."""
-        return [str(number) for number in range(1, NUM_CLASSES + 1)]
+        return self.class_names
 
     def files(self, part: str) -> list[Path]:
         """Return the characters by the writers of ``part``."""

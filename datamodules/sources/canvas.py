@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,9 +47,22 @@ class CanvasJson(UserFiles):
     what = "your strokes as .json or .ndjson"
     files_per_piece = 500
 
-    def read_labels(self, path: Path) -> Iterator[str]:
-        """Yield the labels of a file; damage is reported when the strokes are read."""
-        return (drawing.label for drawing in _read_drawings(path, lambda _: None))
+    def files(self, part: str) -> list[Path]:
+        """Return the files of ``part``; each .json lies in a folder that is its label."""
+        found, folder = super().files(part), self.root / self.folders[part]
+        for path in found:
+            if _is_one_character(path) and len(path.relative_to(folder).parts) < 2:
+                raise DataError(
+                    f"{path} lies in no folder that names its label: put it into "
+                    f"{path.parent / '<label>' / path.name}"
+                )
+        return found
+
+    def read_labels(self, path: Path, on_damage: OnDamage) -> Iterable[str]:
+        """Return the labels of a file; of a .json without reading it."""
+        if _is_one_character(path):
+            return [path.parent.name]
+        return (drawing.label for drawing in _read_drawings(path, on_damage))
 
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the characters of a file."""
@@ -83,9 +96,13 @@ class CanvasJson(UserFiles):
         )
 
 
+def _is_one_character(path: Path) -> bool:
+    return ".json" in path.suffixes
+
+
 def _read_drawings(path: Path, on_damage: OnDamage) -> Iterator[_Drawing]:
     """Yield what a file holds, its strokes not looked at."""
-    if ".json" in path.suffixes:
+    if _is_one_character(path):
         try:
             text = read_file_bytes(path).decode("utf-8")
             yield _Drawing(path.parent.name, None, parse_json(text, str(path)), str(path))

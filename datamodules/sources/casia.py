@@ -73,14 +73,14 @@ class CasiaOLHWDB(FileSource):
         """The classes: level 1, then what else the training files hold if it is wanted."""
         names = level1_characters()
         if self.other_characters:
-            names = tuple(dict.fromkeys([*names, *self.discover_classes()]))
-        return ClassTable(list(names), lambda: (), str(self.root))
+            names = tuple(dict.fromkeys([*names, *self.discover_classes(lambda _: None)]))
+        return ClassTable(list(names), lambda _: (), str(self.root))
 
-    def discover_classes(self) -> list[str]:
+    def discover_classes(self, on_damage: OnDamage) -> list[str]:
         """Return all characters of the training part, in the order of their codes."""
         codes: set[int] = set()
         for path in self.files("train"):
-            codes.update(parse_pot(read_file_bytes(path), str(path), lambda _: None).codes.tolist())
+            codes.update(parse_pot(read_file_bytes(path), str(path), on_damage).codes.tolist())
         characters = (decode_gb(code) for code in sorted(codes))
         return [character for character in characters if character is not None]
 

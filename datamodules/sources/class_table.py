@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.sources.base import OnDamage
 from spcnn_lightning.datamodules.sources.parsing import shortened
 
 Classes = list[str] | int | None
@@ -17,20 +18,26 @@ class ClassTable:
     Args:
         classes: The names that the user chose; an integer means the first n characters of GB2312
             level 1; None: all names that ``discover`` finds, sorted.
-        discover: Looks into the files.
+        discover: Looks into the files, and tells what cannot be read.
         where: Names these, for the error.
 
     Raises:
         ValueError: If no class is chosen, or a name twice.
-        DataError: If ``discover`` finds no class.
+        DataError: If ``discover`` finds no class; says what it could not read.
     """
 
-    def __init__(self, classes: Classes, discover: Callable[[], Iterable[str]], where: str) -> None:
+    def __init__(
+        self, classes: Classes, discover: Callable[[OnDamage], Iterable[str]], where: str
+    ) -> None:
         self.chosen = classes is not None
+        self.damage: list[DataError] = []  # where names may have been lost
         if classes is None:
-            self.names = tuple(sorted(set(discover())))
+            self.names = tuple(sorted(set(discover(self.damage.append))))
             if not self.names:
-                raise DataError(f"{where}: no class found: these files hold no labelled character")
+                raise DataError(
+                    f"{where}: no class found: these files hold no labelled character"
+                    f"{self._unread()}"
+                )
         elif isinstance(classes, int):
             self.names = level1_characters(classes)
         else:
@@ -56,9 +63,17 @@ class ClassTable:
         if found is None and not self.chosen:
             raise DataError(
                 f"{where}: class {shortened(name)} is not among the {len(self.names)} classes of "
-                "the training part: give classes=[...] to choose what to read"
+                f"the training part: give classes=[...] to choose what to read{self._unread()}"
             )
         return found
+
+    def _unread(self) -> str:
+        if not self.damage:
+            return ""
+        first = str(self.damage[0])
+        first = first if len(first) <= 300 else f"{first[:297]}..."
+        places = "1 place" if len(self.damage) == 1 else f"{len(self.damage)} places"
+        return f"; {places} there cannot be read, the first: {first}"
 
 
 def level1_characters(count: int = 3755) -> tuple[str, ...]:

@@ -53,8 +53,11 @@ class FileSource(StrokeSource):
         return self.table.names
 
     @abstractmethod
-    def discover_classes(self) -> Iterable[str]:
-        """Return the names of all classes in any order; repeats do no harm."""
+    def discover_classes(self, on_damage: OnDamage) -> Iterable[str]:
+        """Return the names of all classes in any order; repeats do no harm.
+
+        ``on_damage`` is told of what cannot be read, where names may have been lost.
+        """
 
     @abstractmethod
     def files(self, part: str) -> list[Path]:

@@ -49,10 +49,10 @@ class HanziMedians(FileSource):
     files_per_piece = 500
     citation = "Make Me a Hanzi, from fonts by Arphic Technology; Arphic Public License"
 
-    def discover_classes(self) -> Iterable[str]:
+    def discover_classes(self, on_damage: OnDamage) -> Iterable[str]:
         """Return the characters."""
         if self.root.is_file():
-            return (name for name, _, _ in _read_objects(self.root, lambda _: None))
+            return (name for name, _, _ in _read_objects(self.root, on_damage))
         return [path.stem for path in self._all_files()]
 
     def files(self, part: str) -> list[Path]:

@@ -80,13 +80,13 @@ class InkML(UserFiles):
             raise ValueError(f"unit is {unit!r}, expected 'file' or 'group'")
         self.unit = unit
 
-    def read_labels(self, path: Path) -> Iterator[str]:
-        """Yield the labels of a file; damage is reported when the strokes are read."""
-        for where, ink in read_elements(path, "ink", lambda _: None):
+    def read_labels(self, path: Path, on_damage: OnDamage) -> Iterator[str]:
+        """Yield the labels of a file."""
+        for where, ink in read_elements(path, "ink", on_damage):
             try:
                 yield from (item.label for item in self._labelled(ink, where))
-            except DataError:
-                continue
+            except DataError as error:
+                on_damage(error)
 
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the characters of a file."""

@@ -43,7 +43,7 @@ class KanjiVG(FileSource):
     files_per_piece = 500
     citation = "Apel, KanjiVG; CC BY-SA 3.0"
 
-    def discover_classes(self) -> list[str]:
+    def discover_classes(self, on_damage: OnDamage) -> list[str]:
         """Return the characters that files are named after."""
         return [_character_of(path) for path in self._all_files()]
 

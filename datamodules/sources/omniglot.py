@@ -59,7 +59,7 @@ class Omniglot(FileSource):
         if not self.test_drawers <= set(range(1, DRAWERS + 1)):
             raise ValueError(f"test_drawers are {test_drawers}, expected numbers from 1 to 20")
 
-    def discover_classes(self) -> list[str]:
+    def discover_classes(self, on_damage: OnDamage) -> list[str]:
         """Return ``<alphabet>/character<number>`` for each folder of drawings."""
         return [_class_of(path) for path in self._all_files()]
 

@@ -6,6 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, NoReturn
 
 import numpy as np
@@ -69,9 +70,15 @@ def json_array(value: Any, where: str, what: str) -> Doubles:
         array = np.asarray(value) if isinstance(value, list) else None
     except (ValueError, OverflowError):
         array = None
-    if array is None or (array.size and array.dtype.kind not in "iuf"):
+    if array is None or (array.size and array.dtype.kind not in "iuf") or _holds_bool(value):
         raise DataError(f"{where}: {shortened(value)}, expected {what}")
     return array.astype(np.float64)
+
+
+def _holds_bool(values: list[Any]) -> bool:
+    """Return whether true or false is among numbers, where NumPy takes it for 1 or 0."""
+    rows = (value if isinstance(value, list) else (value,) for value in values)
+    return bool in set(map(type, chain.from_iterable(rows)))
 
 
 def json_field(record: Any, name: str, kind: type, where: str) -> Any:

@@ -86,10 +86,10 @@ class QuickDraw(FileSource):
         self.folds, self.test_fold = folds, test_fold
         self.only_recognised, self.keep_time = only_recognised, keep_time
 
-    def discover_classes(self) -> Iterable[str]:
+    def discover_classes(self, on_damage: OnDamage) -> Iterable[str]:
         """Return the words that files are named after; of a single file, those in it."""
         if self.root.is_file() and self.root.suffix != ".bin":
-            return (drawing.word for drawing in _read_ndjson(self.root, lambda _: None))
+            return (drawing.word for drawing in _read_ndjson(self.root, on_damage))
         return [_word_of(path) for path in self.files("train")]
 
     def files(self, part: str) -> list[Path]:

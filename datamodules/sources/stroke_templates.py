@@ -76,4 +76,4 @@ class StrokeTemplates(StrokeSource):
 
     @cached_property
     def _table(self) -> ClassTable:
-        return ClassTable(self.classes, lambda: self._found.names, str(self.root))
+        return ClassTable(self.classes, lambda _: self._found.names, str(self.root))

@@ -36,9 +36,9 @@ class Tegaki(UserFiles):
     patterns = ("**/*.xml", "**/*.xml.gz")
     what = "Tegaki's character collections"
 
-    def read_labels(self, path: Path) -> Iterator[str]:
+    def read_labels(self, path: Path, on_damage: OnDamage) -> Iterator[str]:
         """Yield the characters of a file."""
-        for _, element in read_elements(path, "character", lambda _: None):
+        for _, element in read_elements(path, "character", on_damage):
             if name := (element.findtext("utf8") or "").strip():
                 yield name
 

@@ -42,9 +42,9 @@ class Unipen(UserFiles):
         super().__init__(root, **arguments)
         self.level = level
 
-    def read_labels(self, path: Path) -> Iterator[str]:
+    def read_labels(self, path: Path, on_damage: OnDamage) -> Iterator[str]:
         """Yield the labels of a file."""
-        yield from (segment.label for segment in self._segments(path, lambda _: None))
+        yield from (segment.label for segment in self._segments(path, on_damage))
 
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the segments of a file."""

@@ -22,6 +22,8 @@ from spcnn_lightning.datamodules.sources import bounded_xml, files
         ("canvas", b"[3, 5, 110, 0.25]", b"[3, 5]", r"1\.json: .*expected a list of points"),
         ("canvas", b"[[7, 7, 200, 1]]", b"[[7, 7]]", r"points of \[2, 4\] numbers"),
         ("canvas", b"200", b"NaN", "NaN is no JSON"),
+        ("canvas", b"200", b"true", r"\[\[7, 7, True, 1\]\], expected a list of points"),
+        ("Quick Draw", b"[9]", b"[false]", r"\[\[False\], \[8\], \[70\]\], expected \[\[x, ...\]"),
         ("canvas", b"7, 7", b"1e8, 7", "coordinate 1e\\+08, expected at most 1e\\+07"),
         ("canvas", b"7, 7", b'"7", 7', "expected a list of points"),
         ("canvas lines", b'"writer": 3', b'"writer": true', r"line 1 \(byte 0\): field 'writer'"),
