@@ -30,9 +30,10 @@ class CasiaHWDB(PictureSource):
     """CASIA-HWDB 1.0, 1.1 and 1.2: the 3,755 characters of GB2312 level 1, and others by choice.
 
     1.1 has 1,172,907 pictures by 300 writers, 1,121,749 of them of level 1. Writers 1001 to 1240
-    are the training part and 1241 to 1300 the test part. A file's part follows from the folder that
-    it lies in (any with train or trn, test or tst in its name, as HWDB1.1trn_gnt), and for 1.1 from
-    the number of the writer as well. Pictures have any size, ink is dark, and paper is 255.
+    are the training part and 1241 to 1300 the test part, in folders of any name that does not say
+    otherwise. For 1.0 and 1.2, a file's part follows from the folder that it lies in (any with
+    train or trn, test or tst in its name, as HWDB1.0trn_gnt). A writer has one file; a second, say
+    of an archive unpacked twice, is refused. Pictures have any size, ink is dark, paper is 255.
 
     Args:
         root: A folder that holds the unpacked archives. They are not free to pass on; ask for them

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources.base import OnDamage
@@ -23,7 +24,7 @@ from spcnn_lightning.datamodules.sources.casia_files import (
 )
 from spcnn_lightning.datamodules.sources.class_table import ClassTable, level1_characters
 from spcnn_lightning.datamodules.sources.files import FileSource, read_file_bytes
-from spcnn_lightning.datamodules.sources.pot import parse_pot
+from spcnn_lightning.datamodules.sources.pot import PotRecords, parse_pot
 from spcnn_lightning.datamodules.strokes import Strokes, StrokeSet
 
 
@@ -31,9 +32,10 @@ class CasiaOLHWDB(FileSource):
     """CASIA-OLHWDB 1.0, 1.1 and 1.2: the 3,755 characters of GB2312 level 1, and others by choice.
 
     1.1 has 898,573 training characters by writers 1001 to 1240 and 224,559 test characters by 1241
-    to 1300. A file's part follows from the folder that it lies in (Pot1.1Train and Pot1.1Test as
-    the archives are named, or any with train or trn, test or tst in its name), and for 1.1 from the
-    number of the writer as well.
+    to 1300, in folders of any name that does not say otherwise. For 1.0 and 1.2, a file's part
+    follows from the folder that it lies in (Pot1.0Train and Pot1.0Test as the archives are named,
+    or any with train or trn, test or tst in its name). A writer has one file; a second, say of an
+    archive unpacked twice, is refused.
 
     Args:
         root: A folder that holds the unpacked archives. They are not free to pass on; ask for them
@@ -99,9 +101,7 @@ class CasiaOLHWDB(FileSource):
         """Yield the characters of each file."""
         for path in files:
             records = parse_pot(read_file_bytes(path), str(path), on_damage)
-            codes, place = np.unique(records.codes, return_inverse=True)
-            labels = np.array([self._label(c, path, on_damage) for c in codes.tolist()], np.int64)
-            labels = labels[place] if len(labels) else labels
+            labels = self._labels(records, path, on_damage)
             everything = StrokeSet(
                 records.points,
                 records.point_offsets,
@@ -111,13 +111,17 @@ class CasiaOLHWDB(FileSource):
             )
             yield everything.select(np.flatnonzero(labels >= 0))
 
-    def _label(self, code: int, path: Path, on_damage: OnDamage) -> int:
-        """Return the class of a code, -1 for one that is left out."""
-        character = decode_gb(code)
-        if character is None:
-            on_damage(DataError(f"{path}: the code {code:#06x} is no character of GB18030"))
-            return -1
-        label = self.table.number(character, str(path))
-        if label is None and self.other_characters:
-            on_damage(DataError(f"{path}: {character!r} is not among the training characters"))
-        return -1 if label is None else label
+    def _labels(self, records: PotRecords, path: Path, on_damage: OnDamage) -> NDArray[np.int64]:
+        """Return the class of each record, -1 for one that is left out."""
+        codes, place = np.unique(records.codes, return_inverse=True)
+        characters = [decode_gb(code) for code in codes.tolist()]
+        numbers = [self.table.number(name, str(path)) if name else None for name in characters]
+        labels = np.array([-1 if n is None else n for n in numbers], np.int64)[place]
+        for index in np.flatnonzero(labels < 0):
+            where = f"{path}: byte {records.starts[index]}"
+            if (name := characters[place[index]]) is None:
+                code = records.codes[index]
+                on_damage(DataError(f"{where}: the code {code:#06x} is no character of GB18030"))
+            elif self.other_characters:
+                on_damage(DataError(f"{where}: {name!r} is not among the training characters"))
+        return labels

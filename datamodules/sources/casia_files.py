@@ -56,15 +56,17 @@ class CasiaFiles:
         """Return the files of the writers of ``part``, sorted.
 
         Raises:
-            DataError: If there is none, or it is not known which part a file belongs to.
+            DataError: If there is none, it is not known which part a file belongs to, a writer
+                has two files, or one of database 1.1 lies in a folder of the other part.
         """
         patterns = (f"**/*{self.ending}", f"**/*{self.ending.upper()}")
         found = find_files(self.root, patterns, f"the unpacked {self.ending} files")
         if part == "test" and self.test_set == "competition":
-            chosen = [path for path in found if self._is_competition(path)]
+            chosen = asked = [path for path in found if self._is_competition(path)]
         else:
             asked = [path for path in found if self._is_asked(path)]
             chosen = [path for path in asked if self._part_of(path) == part]
+        self._require_one_each(asked)
         if not chosen:
             raise DataError(
                 f"{self.root}: none of {len(found)} {self.ending} files is of the {part} part of "
@@ -87,14 +89,30 @@ class CasiaFiles:
         folders = path.relative_to(self.root).parent.parts
         is_test = any(_TEST_FOLDER.search(name) for name in folders)
         is_train = any(_TRAIN_FOLDER.search(name) for name in folders)
-        if is_test != is_train:
-            return "test" if is_test else "train"
-        if (writer := _number_of(path)) in DATABASES["1.1"]:
-            return "test" if writer in TEST_WRITERS_OF_1_1 else "train"
-        raise DataError(
-            f"{path}: of the training or the test part? Put it into a folder with train or test in "
-            "its name, as the archives have it"
-        )
+        named = "" if is_test == is_train else "test" if is_test else "train"
+        if (writer := _number_of(path)) not in DATABASES["1.1"]:
+            if named:
+                return named
+            raise DataError(
+                f"{path}: of the training or the test part? Put it into a folder with train or "
+                "test in its name, as the archives have it"
+            )
+        official = "test" if writer in TEST_WRITERS_OF_1_1 else "train"
+        if named not in ("", official):
+            raise DataError(
+                f"{path} lies in a folder of the {named} part, but writer {writer} of database 1.1 "
+                f"is of the {official} part: rename the folder, or move the file"
+            )
+        return official
+
+    def _require_one_each(self, paths: list[Path]) -> None:
+        first: dict[int, Path] = {}
+        for path in paths:
+            if (other := first.setdefault(self.writer_of(path), path)) != path:
+                raise DataError(
+                    f"{other} and {path} are of the same writer, whose characters would count "
+                    "twice: remove one of them"
+                )
 
     def _is_competition(self, path: Path) -> bool:
         return bool(_COMPETITION.search(path.relative_to(self.root).as_posix()))

@@ -39,12 +39,14 @@ class PotRecords(NamedTuple):
 
     Args:
         codes: int64, shape (B,): the GB codes.
+        starts: int64, shape (B,): the byte at which each begins.
         points: float32, shape (P, 2): row and column.
         point_offsets: int64, shape (S + 1,).
         stroke_offsets: int64, shape (B + 1,).
     """
 
     codes: NDArray[np.int64]
+    starts: NDArray[np.int64]
     points: NDArray[np.float32]
     point_offsets: NDArray[np.int64]
     stroke_offsets: NDArray[np.int64]
@@ -64,7 +66,7 @@ def parse_pot(data: bytes, name: str, on_damage: OnDamage) -> PotRecords:
     pairs = pairs[: starts[-1]]
     bodies = _Bodies(pairs, starts)
     for index in np.flatnonzero(bodies.faults()):
-        on_damage(DataError(f"{name}: byte {4 * starts[index]}: {bodies.describe(int(index))}"))
+        on_damage(DataError(f"{name}: byte {bodies.starts[index]}: {bodies.describe(int(index))}"))
     return bodies.records(~bodies.faults())
 
 
@@ -96,6 +98,7 @@ class _Bodies:
         self.pairs, self.count = pairs, len(starts) - 1
         self.record = np.repeat(np.arange(self.count), np.diff(starts))
         header = starts[:-1]
+        self.starts = 4 * header
         unsigned = pairs.view(np.uint16)
         self.codes = unsigned[header, 1].astype(np.int64)
         self.zeros = unsigned[header + 1, 0]
@@ -133,6 +136,7 @@ class _Bodies:
         per_record = np.bincount(record[first], minlength=self.count)
         return PotRecords(
             self.codes[kept],
+            self.starts[kept],
             self.pairs[where][:, [1, 0]].astype(np.float32),
             np.append(first, len(where)),
             offsets_of(per_record[kept]),

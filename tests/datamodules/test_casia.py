@@ -25,7 +25,7 @@ def test_the_bytes_of_a_record(sample_files):
     record += bytes.fromhex("07 00 fe ff ff ff 00 00 ff ff ff ff")
     assert record == sample_files.pot_record(0xB0A1, [[(1, 2), (3, 4)], [(7, -2)]])
     found = parse_pot(record, "1001.pot", lambda error: pytest.fail(str(error)))
-    assert found.codes.tolist() == [0xB0A1]
+    assert (found.codes.tolist(), found.starts.tolist()) == ([0xB0A1], [0])
     assert found.points.tolist() == [[2, 1], [4, 3], [-2, 7]]
     assert found.point_offsets.tolist() == [0, 2, 3]
     assert found.stroke_offsets.tolist() == [0, 2]
@@ -55,7 +55,7 @@ def test_a_symbol_that_training_lacks_is_refused(write, tmp_path):
     write("1001.pot", 0xB0A1)
     write("1241.pot", 0xB0A1, 0x21)
     assert len(CasiaOLHWDB(tmp_path).test()) == 1
-    with pytest.raises(DataError, match=r"1241\.pot: '!' is not among the training characters"):
+    with pytest.raises(DataError, match=r"1241\.pot: byte 24: '!' is not among the training"):
         CasiaOLHWDB(tmp_path, other_characters=True).test()
 
 
@@ -75,6 +75,43 @@ def test_the_official_split_is_by_folder_or_writer(write, tmp_path):
         older.train()
     with pytest.raises(ValueError, match="expected some of 1.0, 1.1, 1.2"):
         CasiaOLHWDB(tmp_path, databases=["2.0"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Pot1.1Train/1250.pot", "a folder of the train part, but writer 1250 .* of the test part"),
+        ("Pot1.1Test/1240.pot", "a folder of the test part, but writer 1240 .* of the train part"),
+    ],
+)
+def test_a_folder_cannot_move_a_writer_of_1_1_to_the_other_part(name, message, write, tmp_path):
+    write("1001.pot", 0xB0A1)
+    write("1300.pot", 0xB0A1)
+    write(name, 0xB0A1)
+    for read in (CasiaOLHWDB(tmp_path).train, CasiaOLHWDB(tmp_path).test):
+        with pytest.raises(DataError, match=rf"{name[-8:]} lies in {message}"):
+            read()
+
+
+@pytest.mark.parametrize("second", ["copy/1001.pot", "1001-c.pot"])
+def test_a_second_file_of_a_writer_is_refused(second, write, tmp_path):
+    write("1001.pot", 0xB0A1)
+    write(second, 0xB0A1)
+    with pytest.raises(DataError, match="are of the same writer") as caught:
+        CasiaOLHWDB(tmp_path).check()
+    assert str(tmp_path / "1001.pot") in str(caught.value)
+    assert str(tmp_path / second) in str(caught.value)
+
+
+def test_each_character_that_is_left_out_is_counted(write, tmp_path):
+    write("1001.pot", 0xB0A1, 0xFFFF, 0xB0A2, 0xFFFF)
+    errors = []
+    (piece,) = CasiaOLHWDB(tmp_path).pieces("train")
+    (kept,) = piece.read(errors.append)
+    assert kept.labels.tolist() == [0, 1]
+    assert [str(error).partition(": ")[2] for error in errors] == [
+        f"byte {place}: the code 0xffff is no character of GB18030" for place in (24, 72)
+    ]
 
 
 def test_the_competition_set_is_a_test_set(write, tmp_path):

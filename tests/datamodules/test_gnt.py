@@ -112,3 +112,10 @@ def test_a_file_cut_between_records_alone_is_sound(picture_files):
         else:
             with pytest.raises(DataError, match=f"a: byte {end // 16 * 16}: "):
                 parse_gnt(data[:end], "a")
+
+
+def test_a_second_file_of_a_writer_is_refused(write):
+    write("HWDB1.1trn_gnt/1001-f.gnt", "b0a1")
+    root = write("again/HWDB1.1trn_gnt/1001-f.gnt", "b0a1")
+    with pytest.raises(DataError, match=r"1001-f.gnt and .*1001-f.gnt are of the same writer"):
+        CasiaHWDB(root).check()
