@@ -12,6 +12,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ class QuickDraw(FileSource):
             (``full_raw_cat.ndjson``, ``full_simplified_cat.ndjson``, ``full_binary_cat.bin`` or
             ``cat.ndjson``; ndjson also as ``.gz``), or one ndjson file with drawings of several
             classes. Download: https://github.com/googlecreativelab/quickdraw-dataset
-        classes: Which words to read. None: all that there are, sorted.
+        classes: Which words to read; each must be there. None: all that there are, sorted.
         folds: One in so many drawings is for the test.
         test_fold: Which, from 0 to ``folds - 1``.
         only_recognised: Leave out drawings of which the game did not guess the word.
@@ -93,16 +94,32 @@ class QuickDraw(FileSource):
         return [_word_of(path) for path in self.files("train")]
 
     def files(self, part: str) -> list[Path]:
-        """Return the files, which hold both parts; of chosen classes only."""
+        """Return the files, which hold both parts; of chosen classes only.
+
+        Raises:
+            DataError: If there is none, a chosen class has none, or two files are of one word.
+        """
         found = find_files(self.root, PATTERNS, "Quick, Draw! files")
-        if self.root.is_file() or self.classes is None:
+        if self.root.is_file():
             return found
-        return [path for path in found if _word_of(path) in self.table]
+        if self.classes is not None:
+            self._require_words(map(_word_of, found))
+            found = [path for path in found if _word_of(path) in self.table]
+        first: dict[str, Path] = {}
+        for path in found:
+            if (other := first.setdefault(_word_of(path), path)) != path:
+                raise DataError(
+                    f"{other} and {path} hold the drawings of one word, which would count twice: "
+                    "remove one of them"
+                )
+        return found
 
     def read_file(self, path: Path, part: str, on_damage: OnDamage) -> Iterator[Strokes]:
         """Yield the drawings of ``part`` in a file."""
         read = _read_binary if path.suffix == ".bin" else _read_ndjson
+        words = set()
         for drawing in read(path, on_damage):
+            words.add(drawing.word)
             in_test = drawing.key % self.folds == self.test_fold
             if in_test != (part == "test") or (self.only_recognised and not drawing.recognised):
                 continue
@@ -112,6 +129,20 @@ class QuickDraw(FileSource):
                     yield self._character(drawing, label)
             except DataError as error:
                 on_damage(error)
+        if path == self.root and self.classes is not None:
+            self._require_words(words)
+
+    def _require_words(self, words: Iterable[str]) -> None:
+        """Raise `DataError` if a class that the user chose is none of the words that there are."""
+        there = sorted(set(words))
+        missing = [name for name in self.table.names if name not in there]
+        if missing:
+            close = [", ".join(map(repr, get_close_matches(name, there))) for name in missing[:5]]
+            hints = [f"{n!r} (close: {c or 'none'})" for n, c in zip(missing, close, strict=False)]
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise DataError(
+                f"{self.root} holds no drawing of {', '.join(hints)}{more}, which classes names"
+            )
 
     def _character(self, drawing: _Drawing, label: int) -> Strokes:
         timed = self.keep_time and len(drawing.strokes[0]) == 3

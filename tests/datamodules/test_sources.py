@@ -137,6 +137,20 @@ def test_omniglot_drawings_grow_downwards_and_have_time(read_sample):
         Omniglot(source.root, test_drawers=(7,)).train()
 
 
+def test_people_of_omniglot_belong_to_an_alphabet(tmp_path, sample_files):
+    """The numbers 1 to 20 are other people in each alphabet, the same in all its characters."""
+    for name in (
+        "A/character01/1_07",
+        "A/character02/2_07",
+        "A/character02/2_08",
+        "B/character01/3_07",
+    ):
+        path = tmp_path / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(sample_files.OMNIGLOT)
+    assert Omniglot(tmp_path).train().writers.tolist() == [7, 7, 8, 27]
+
+
 def test_quick_draw_is_split_by_its_keys(read_sample, tmp_path, sample_files):
     source = read_sample("Quick Draw")
     (tmp_path / "full_raw_dog.ndjson").write_text(
@@ -147,12 +161,49 @@ def test_quick_draw_is_split_by_its_keys(read_sample, tmp_path, sample_files):
     assert as_lists(train[0]) == [[[3, 1], [4, 2]], [[8, 9]]]
     assert train[0].time.tolist() == [0, 16, 70]
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 0], [1])
-    assert len(QuickDraw(tmp_path, only_recognised=True).train()) == 1
+    recognised = QuickDraw(tmp_path, only_recognised=True).train()
+    assert [as_lists(drawing) for drawing in recognised] == [as_lists(train[0])]
     assert len(QuickDraw(tmp_path, folds=7).train()) == 2, "key 7 is in the test"
     assert len(QuickDraw(tmp_path, folds=7, test_fold=3).test()) == 1, "key 10 is"
     assert QuickDraw(tmp_path, classes=["dog"]).files("train") == [tmp_path / "full_raw_dog.ndjson"]
     with pytest.raises(ValueError, match="at least 2 folds"):
         QuickDraw(tmp_path, folds=1)
+
+
+@pytest.mark.parametrize("second", ["full_simplified_cat.ndjson", "cat.ndjson.gz", "cat.bin"])
+def test_two_files_of_one_word_are_refused(second, read_sample, tmp_path, sample_files):
+    read_sample("Quick Draw")
+    (tmp_path / "dog.ndjson").write_text(sample_files.quickdraw_line(6, "dog", [[[1], [2]]]))
+    (tmp_path / second).write_bytes(b"")
+    for classes in (None, ["cat"]):
+        with pytest.raises(DataError, match="hold the drawings of one word") as caught:
+            QuickDraw(tmp_path, classes).check()
+        assert str(tmp_path / "cat.ndjson") in str(caught.value)
+        assert str(tmp_path / second) in str(caught.value)
+    assert len(QuickDraw(tmp_path, ["dog"]).train()) == 1
+
+
+def test_a_word_that_is_not_there_is_named_with_those_like_it(tmp_path, sample_files):
+    drawing = [[[1], [2]]]
+    words = ["cat", "dog"]
+    for word in words:
+        (tmp_path / f"{word}.ndjson").write_text(sample_files.quickdraw_line(6, word, drawing))
+    message = r"holds no drawing of 'cta' \(close: 'cat'\), 'xyz' \(close: none\), which classes"
+    with pytest.raises(DataError, match=message):
+        QuickDraw(tmp_path, ["cta", "dog", "xyz"]).check()
+    both = tmp_path / "some" / "both.ndjson"
+    both.parent.mkdir()
+    both.write_text("".join(sample_files.quickdraw_line(6, word, drawing) for word in words))
+    assert QuickDraw(both, ["dog"]).train().labels.tolist() == [0]
+    with pytest.raises(DataError, match=message):
+        QuickDraw(both, ["cta", "dog", "xyz"]).train()
+
+
+def test_a_word_may_have_no_drawing_in_one_part(tmp_path, sample_files):
+    lines = [sample_files.quickdraw_line(k, w, [[[1], [2]]]) for k, w in ((5, "cat"), (6, "dog"))]
+    (tmp_path / "both.ndjson").write_text("".join(lines))
+    source = QuickDraw(tmp_path / "both.ndjson", ["cat", "dog"])
+    assert (source.test().labels.tolist(), source.train().labels.tolist()) == ([0], [1])
 
 
 def test_a_drawing_in_the_file_of_another_word_is_refused(tmp_path, sample_files):
