@@ -179,8 +179,14 @@ class UnipenReader:
             component = self._components[number]
             if component is None:
                 raise DataError(f"{statement.where}: component {number} is damaged")
-            if self._down[number] and len(component[start:stop]):
-                strokes.append(component[start:stop])
+            end = len(component) if stop is None else stop
+            if not 0 <= start < end <= len(component):
+                raise DataError(
+                    f"{statement.where}: points {start} to {end - 1} of component {number}, "
+                    f"expected a range below {len(component)}, the number of its points"
+                )
+            if self._down[number]:
+                strokes.append(component[start:end])
         return strokes
 
     def _pieces(self, statement: _Statement) -> Iterator[tuple[int, int, int | None]]:

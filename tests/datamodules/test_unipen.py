@@ -103,6 +103,13 @@ def test_a_file_that_includes_itself_ends(tmp_path):
     [
         ('.SEGMENT CHARACTER 0-4 OK "a"\n' + INK, "components 0 to 4, expected a range below 4"),
         ('.SEGMENT CHARACTER 2-1 OK "a"\n' + INK, "components 2 to 1, expected a range"),
+        (
+            '.SEGMENT CHARACTER 0:0-0:2 OK "a"\n' + INK,
+            "points 0 to 2 of component 0, expected a range below 2",
+        ),
+        ('.SEGMENT CHARACTER 0:2-1 OK "a"\n' + INK, "points 2 to 1 of component 0, expected"),
+        ('.SEGMENT CHARACTER 0:1-0:0 OK "a"\n' + INK, "points 1 to 0 of component 0, expected"),
+        ('.SEGMENT CHARACTER 2:7 OK "a"\n' + INK, "points 7 to 0 of component 2, expected"),
         ('.SEGMENT CHARACTER x OK "a"\n' + INK, "'x', expected components such as"),
         ('.SEGMENT CHARACTER 0 OK "a\n' + INK, "expected ... ?"),
         (".SEGMENT CHARACTER 0 OK\n" + INK, "a segment without a label"),
@@ -135,3 +142,9 @@ def test_a_damaged_stream_takes_no_other_segment_with_it(tmp_path):
 def test_writers_can_be_left_out(read_sample):
     assert Unipen(read_sample("UNIPEN 1.0").root, keep_writers=False).train().writers is None
     assert np.unique(read_sample("UNIPEN 1.0").train().writers).size == 1
+
+
+def test_time_can_be_left_out(read_sample):
+    root = read_sample("UNIPEN 1.0").root
+    assert Unipen(root).train().time is not None
+    assert Unipen(root, keep_time=False).train().time is None
