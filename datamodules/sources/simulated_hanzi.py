@@ -85,7 +85,8 @@ class SimulatedHanzi(StrokeSource):
     3.82 % of the paper. Report the errors on other hands too, such as `KanjiVG`'s.
 
     Args:
-        classes: The first n characters of level 1, or these characters of it.
+        classes: The first n characters of level 1, or these characters of it. A writer writes a
+            character alike, whichever others are chosen.
         train_writers: How many simulated people write the training part; 240 as in CASIA-OLHWDB1.1,
             which makes 901,200 characters.
         test_writers: How many write the test part.
@@ -179,7 +180,8 @@ class SimulatedHanzi(StrokeSource):
             chosen.points, chosen.point_offsets, chosen.stroke_offsets, np.arange(len(places))
         )
         prepared = resampled(strokes, templates.box)
-        return SimulatedWriters(prepared, self.seed, self.join, self.deformation)
+        numbers = np.array(places, np.int64)  # places in level 1
+        return SimulatedWriters(prepared, numbers, self.seed, self.join, self.deformation)
 
     def _whole(self, part: str) -> StrokeSet:
         characters = self.characters(part)

@@ -60,12 +60,15 @@ class SimulatedWriters:
 
     Args:
         templates: One for each class, as `resampled` returns them.
+        numbers: int64, one for each class: what its random numbers depend on, whichever classes
+            stand beside it.
         seed: Other writers for another seed.
         join: Mean of p over the writers, 0 (never join) to less than 1.
         deformation: Factor of all deformations.
     """
 
     templates: StrokeSet
+    numbers: Integers
     seed: int
     join: float
     deformation: float
@@ -77,7 +80,7 @@ class SimulatedWriters:
             return replace(plain, writers=samples.writers.astype(np.int32))
         strokes = np.repeat(np.arange(len(plain)), np.diff(plain.stroke_offsets))
         number = np.arange(len(strokes)) - plain.stroke_offsets[strokes]
-        ids = (*(values[strokes] for values in _ids(samples)), 1 + number)
+        ids = (*(values[strokes] for values in self._ids(samples)), 1 + number)
         character = np.repeat(strokes, np.diff(plain.point_offsets))
         points = self._vary_strokes(plain.points.astype(np.float64), plain.point_offsets, ids)
         points = self._warp(points, samples, character)
@@ -121,7 +124,7 @@ class SimulatedWriters:
             own = partial(self._uniform, samples.writers, 1 + wave)
             angle, phase = 2 * np.pi * own(0), 2 * np.pi * own(1)
             height = WARP_SIZE * np.exp(WARP_SPREAD * self._normal(samples.writers, 1 + wave, 2))
-            phase += PHASE * self._normal(*_ids(samples), 0, wave)
+            phase += PHASE * self._normal(*self._ids(samples), 0, wave)
             wave_number = 2 * np.pi * (low + (high - low) * own(3))
             rows, columns = wave_number * np.cos(angle), wave_number * np.sin(angle)
             argument = points[:, 0] * rows[character] + points[:, 1] * columns[character]
@@ -176,6 +179,10 @@ class SimulatedWriters:
         neighbours = np.roll(points, 1, axis=0) + np.roll(points, -1, axis=0) - 2 * points
         return points + weight[:, None] * neighbours
 
+    def _ids(self, samples: Samples) -> tuple[Integers, Integers, Integers]:
+        """Return what the random numbers of a sample depend on."""
+        return samples.writers, self.numbers[samples.labels] + 1, samples.repetitions
+
     def _uniform(self, *counters: Integers | int) -> Doubles:
         return counter_uniform(self.seed, *counters)
 
@@ -227,8 +234,3 @@ def _join(
     drawn = points[source] + share[:, None] * (points[following] - points[source])
     kept = np.flatnonzero(~np.append(False, joined[:-1]))
     return drawn, np.append(begin[offsets[:-1][kept]], len(drawn)), kept
-
-
-def _ids(samples: Samples) -> tuple[Integers, Integers, Integers]:
-    """Return what the random numbers of a sample depend on."""
-    return samples.writers, samples.labels + 1, samples.repetitions

@@ -54,6 +54,16 @@ def test_a_character_is_a_function_of_seed_writer_and_class(full):
     )
 
 
+def test_a_writer_writes_a_character_alike_whatever_the_other_classes_are():
+    names = level1_characters(500)
+    first = SimulatedHanzi(classes=500, train_writers=2).characters("train")
+    chosen = SimulatedHanzi(classes=[names[400], names[7]], train_writers=2).characters("train")
+    for place, index in enumerate((400, 7, 900, 507)):
+        one, other = first.select([index]), chosen.select([place])
+        assert one.points.tobytes() == other.points.tobytes()
+        assert one.writers.tolist() == other.writers.tolist()
+
+
 def test_the_numbers_stay_what_they_are(full):
     """Runs of different versions are comparable only as long as this does not change."""
     points = full.select(np.arange(0, 901_200, 9_012)).points
