@@ -35,7 +35,8 @@ TOP = 900
 class HanziMedians(FileSource):
     """Medians of Make Me a Hanzi: about 9,500 characters, one template each.
 
-    With one template a class there is nothing to split: both parts are the whole collection.
+    With one template a class there is nothing to split: both parts are the whole collection. The
+    same templates packed as arrays of an npz file are read by `StrokeTemplates`.
 
     Args:
         root: ``graphics.txt``, or a folder of ``<character>.json`` files.

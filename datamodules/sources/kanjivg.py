@@ -29,7 +29,8 @@ class KanjiVG(FileSource):
     """KanjiVG: about 6,700 characters, one drawing each, curves as eight points.
 
     With one drawing a class there is nothing to split: both parts are the whole collection. It is
-    meant as test data for a network that learned from other hands, or as templates.
+    meant as test data for a network that learned from other hands, or as templates. The same
+    characters packed as arrays of an npz file are read by `StrokeTemplates`.
 
     Args:
         root: The folder ``kanji`` of a release. Download: https://kanjivg.tagaini.net
