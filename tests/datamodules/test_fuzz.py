@@ -43,7 +43,12 @@ def test_damaged_files_of_every_format(format_name, read_sample, sample_files, f
 
 def test_damaged_unipen_text(fuzzing):
     def read_bytes(data):
-        return sound(parse_unipen_digits(data.decode("latin-1"), "a"), 10)
+        errors = []
+        kept = parse_unipen_digits(data.decode("latin-1"), "a", errors.append)
+        StrokeSet(**{field: getattr(kept, field) for field in FIELDS})
+        if errors:
+            raise errors[0]
+        return sound(kept, 10)
 
     fuzzing.check(UNIPEN, read_bytes, "UNIPEN")
 
@@ -66,6 +71,9 @@ def test_damaged_templates(tmp_path, fuzzing):
 
     def read_bytes(data):
         target.write_bytes(data)
+        (piece,) = StrokeTemplates(target).pieces("train")
+        (kept,) = piece.read(lambda _: None)
+        StrokeSet(**{field: getattr(kept, field) for field in FIELDS})
         return read(StrokeTemplates(target))
 
     fuzzing.check(target.read_bytes(), read_bytes, "templates")
