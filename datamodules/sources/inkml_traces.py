@@ -1,7 +1,7 @@
 """The traces of InkML: which of them are ink, what their values mean, the numbers in their text.
 
 Source:
-    W3C Recommendation Ink Markup Language (InkML), 20 September 2011, sections 3.1, 3.2 and 5.1.
+    W3C Recommendation Ink Markup Language (InkML), 20 September 2011, section 3.
 """
 
 from __future__ import annotations
