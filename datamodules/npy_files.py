@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spcnn_lightning.core.errors import DataError
+
 HEADER_BYTES = 128
 _MAGIC = b"\x93NUMPY\x01\x00"
 _BLOCK = 1 << 20
@@ -26,17 +28,26 @@ class GrowingArray:
         dtype: Of the numbers.
         row_shape: Shape of a row: () or, say, (2,).
         rows: How many rows of an existing file to keep; 0 begins a new one.
+
+    Raises:
+        DataError: If there are rows to keep, and the file is missing or holds fewer.
     """
 
     def __init__(
         self, path: Path, dtype: np.dtype[np.generic], row_shape: tuple[int, ...], rows: int = 0
     ) -> None:
         self.dtype, self.row_shape, self.rows = dtype, row_shape, rows
+        kept = HEADER_BYTES + rows * dtype.itemsize * int(np.prod(row_shape)) if rows else 0
+        found = path.stat().st_size if path.is_file() else 0
+        if found < kept:
+            raise DataError(
+                f"{path}: holds {found} bytes, expected at least {kept}, for the {rows} rows that "
+                "were written before: something was lost; begin again in a new folder"
+            )
         self._file = path.open("r+b" if rows else "wb")
+        self._file.truncate(kept)
         if not rows:
             self._file.write(self._header())
-        row_bytes = dtype.itemsize * int(np.prod(row_shape))
-        self._file.truncate(HEADER_BYTES + rows * row_bytes)
         self._file.seek(0, os.SEEK_END)
 
     def append(self, values: NDArray[np.generic]) -> None:

@@ -53,6 +53,18 @@ class _Journal:
     fields: dict[str, list[str]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     num_left_out: int = 0
+    digests: dict[str, list[str]] = field(default_factory=dict)  # of all messages, by part
+
+    def leave_out(self, part: str, message: str) -> bool:
+        """Note what was left out; False if it was in another part: a file may hold both."""
+        digest = hashlib.sha256(message.encode()).hexdigest()[:16]
+        if any(digest in noted for name, noted in self.digests.items() if name != part):
+            return False
+        self.digests.setdefault(part, []).append(digest)
+        self.num_left_out += 1
+        if len(self.left_out) < MOST_MESSAGES:
+            self.left_out.append(message)
+        return True
 
     def save(self, folder: Path) -> None:
         fresh = folder / f"{JOURNAL}.new"
@@ -139,8 +151,8 @@ def _origin(
     description: Mapping[str, Any], source: StrokeSource, pieces: Mapping[str, Sequence[Piece]]
 ) -> str:
     """Return a hash of what is prepared."""
-    names = {part: [piece.name for piece in some] for part, some in pieces.items()}
-    facts = json.dumps([dict(description), list(source.class_names), names], sort_keys=True)
+    read = {part: [(piece.name, piece.stamp) for piece in some] for part, some in pieces.items()}
+    facts = json.dumps([dict(description), list(source.class_names), read], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
@@ -172,12 +184,8 @@ def _write_part(
     def on_damage(error: DataError) -> None:
         if not skip_damaged:
             raise error
-        if str(error) in journal.left_out:  # a file that holds both parts is read for each
-            return
-        journal.num_left_out += 1
-        if len(journal.left_out) < MOST_MESSAGES:
-            journal.left_out.append(str(error))
-        report(Progress(part, done, len(pieces), writer.counts["characters"], str(error)))
+        if journal.leave_out(part, str(error)):
+            report(Progress(part, done, len(pieces), writer.counts["characters"], str(error)))
 
     with closing(_ShardWriter(folder, part, journal, num_classes)) as writer:
         first = journal.pieces.get(part, 0)

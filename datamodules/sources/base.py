@@ -28,10 +28,12 @@ class Piece(NamedTuple):
     Args:
         name: The same in every run, for progress and for going on after a break.
         read: Yields the characters, a limited number at a time.
+        stamp: Another one when its data have changed, as far as can be told without reading them.
     """
 
     name: str
     read: Callable[[OnDamage], Iterator[StrokeSet]]
+    stamp: str = ""
 
 
 class StrokeSource(ABC):

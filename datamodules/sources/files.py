@@ -83,7 +83,10 @@ class FileSource(StrokeSource):
         """Return a piece for every ``files_per_piece`` files."""
         files, step = self.files(part), self.files_per_piece
         groups = [files[start : start + step] for start in range(0, len(files), step)]
-        return [Piece(self._name(group), partial(self.read_files, group, part)) for group in groups]
+        return [
+            Piece(self._name(group), partial(self.read_files, group, part), _stamp(group))
+            for group in groups
+        ]
 
     def read_files(
         self, files: Sequence[Path], part: str, on_damage: OnDamage
@@ -186,6 +189,12 @@ def read_lines(path: Path, on_damage: OnDamage) -> Iterator[Line]:
 def open_file(path: Path) -> BinaryIO:
     """Open a plain or .gz file for reading bytes."""
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _stamp(group: Iterable[Path]) -> str:
+    """Return the sizes and times of change of some files."""
+    found = [path.stat() for path in group]
+    return " ".join(f"{file.st_size}:{file.st_mtime_ns}" for file in found)
 
 
 def _is_hidden(path: Path) -> bool:

@@ -47,6 +47,8 @@ class Pieces(StrokeSource):
     def __init__(self, fails_at=None, without_time_at=None):
         self.fails_at, self.without_time_at, self.read = fails_at, without_time_at, []
 
+    stamp = "1"
+
     def _piece(self, number):
         def read(on_damage):
             self.read.append(number)
@@ -58,7 +60,7 @@ class Pieces(StrokeSource):
                 on_damage(DataError(f"piece {number}: byte 7 is wrong"))
             yield StrokeSet.from_strokes(some[2:])
 
-        return Piece(f"piece {number}", read)
+        return Piece(f"piece {number}", read, self.stamp)
 
     def pieces(self, part):
         return [self._piece(number) for number in ((0, 1, 2) if part == "train" else (3, 4))]
@@ -128,6 +130,46 @@ def test_a_run_of_other_data_does_not_go_on(tmp_path):
         prepare(Pieces(), tmp_path / "out", {"class": "Other"})
 
 
+def test_a_run_of_data_that_have_changed_does_not_go_on(tmp_path):
+    with pytest.raises(DataError, match="byte 7"):
+        prepare(Pieces(fails_at=1), tmp_path / "out", DESCRIPTION)
+    changed = Pieces()
+    changed.stamp = "2"
+    with pytest.raises(DataError, match=r"out\.partial was begun with .* other files"):
+        prepare(changed, tmp_path / "out", DESCRIPTION)
+
+
+def test_the_stamp_of_a_piece_tells_that_its_file_has_changed(tmp_path, sample_files):
+    path = tmp_path / "cat.ndjson"
+    path.write_text(sample_files.quickdraw_line(1, "cat", [[[1], [2]]]))
+    (before,) = QuickDraw(tmp_path).pieces("train")
+    assert before.stamp == QuickDraw(tmp_path).pieces("train")[0].stamp
+    path.write_text(sample_files.quickdraw_line(1, "cat", [[[12], [2]]]))
+    longer = QuickDraw(tmp_path).pieces("train")[0].stamp
+    os.utime(path, (1, 1))
+    assert len({before.stamp, longer, QuickDraw(tmp_path).pieces("train")[0].stamp}) == 3
+
+
+@pytest.mark.parametrize("kept", [0, 200, None])
+def test_a_run_whose_files_have_lost_rows_does_not_go_on(tmp_path, kept):
+    with pytest.raises(DataError, match="byte 7"):
+        prepare(Pieces(fails_at=4), tmp_path / "out", DESCRIPTION)
+    path = tmp_path / "out.partial" / "train.points.npy"
+    if kept is None:
+        path.unlink()
+    else:
+        os.truncate(path, kept)
+    with pytest.raises(DataError, match=rf"holds {kept or 0} bytes, expected at least \d+"):
+        prepare(Pieces(), tmp_path / "out", DESCRIPTION)
+
+
+def test_a_label_without_a_class_is_refused(tmp_path):
+    source = Pieces()
+    source.class_names = tuple("abcd")
+    with pytest.raises(DataError, match="label 4 of 4 classes"):
+        prepare(source, tmp_path / "out", DESCRIPTION)
+
+
 def test_what_is_there_is_not_overwritten(tmp_path):
     (tmp_path / "out").mkdir()
     prepare(Pieces(), tmp_path / "out", DESCRIPTION)
@@ -152,6 +194,23 @@ def test_damage_is_left_out_and_listed_if_asked(tmp_path):
         ("test", 1, 2, 4),
         ("test", 2, 2, 8),
     ]
+
+
+def test_everything_left_out_is_counted_and_the_first_messages_are_kept(tmp_path, monkeypatch):
+    class Same(Pieces):
+        def _piece(self, number):
+            def read(on_damage):
+                for _ in range(3):
+                    on_damage(DataError(f"piece {number}: the same damage"))
+                yield StrokeSet.from_strokes([character(number)])
+
+            return Piece(f"piece {number}", read)
+
+    monkeypatch.setattr("spcnn_lightning.datamodules.preparing.MOST_MESSAGES", 7)
+    prepare(Same(), tmp_path / "out", DESCRIPTION, skip_damaged=True)
+    manifest = Shards(tmp_path / "out").manifest
+    assert manifest.num_left_out == 15, "three in each of five pieces"
+    assert len(manifest.left_out) == 7
 
 
 def test_what_is_left_out_of_a_file_of_both_parts_is_listed_once(tmp_path, sample_files):
