@@ -12,7 +12,7 @@ from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset, PreparedBatch, split_keys
 from spcnn_lightning.datamodules.characters import Characters
-from spcnn_lightning.datamodules.randomness import SampleRandom
+from spcnn_lightning.datamodules.randomness import SampleRandom, seeded_order
 from spcnn_lightning.datamodules.raster import RasterBatch, Rasteriser
 from spcnn_lightning.datamodules.samplers import Key
 
@@ -86,7 +86,7 @@ def largest_features(
     """Return the largest absolute value of each feature: the normalising constants.
 
     Args:
-        strokes: Training characters; the first ``limit`` are looked at.
+        strokes: Training characters; ``limit`` of them are looked at, chosen at random.
         rasteriser: Used without its augmentation.
         limit: Number of characters that suffice.
 
@@ -97,9 +97,10 @@ def largest_features(
         rasteriser.spatial_shape, rasteriser.box, rasteriser.encoder, None, rasteriser.density
     )
     largest = np.zeros(rasteriser.encoder.in_channels, np.float32)
-    count = min(limit, len(strokes))
-    for start in range(0, count, _CALIBRATION_BATCH):
-        chosen = np.arange(start, min(start + _CALIBRATION_BATCH, count))
-        features = np.abs(plain(strokes.select(chosen)).features)
+    # Files are sorted by class or writer: the first ones may be all alike.
+    chosen = np.sort(seeded_order(len(strokes), 0)[:limit])
+    for start in range(0, len(chosen), _CALIBRATION_BATCH):
+        some = strokes.select(chosen[start : start + _CALIBRATION_BATCH])
+        features = np.abs(plain(some).features)
         largest = np.maximum(largest, features.max(axis=0, initial=0.0))
     return torch.from_numpy(np.where(largest > 0, largest, np.float32(1.0)))

@@ -116,6 +116,15 @@ def test_features_are_divided_by_their_largest_value(digits):
     assert (first < scale).any()
 
 
+@pytest.mark.parametrize("limit", [600, 10_000])
+def test_constants_come_from_characters_all_over_the_set(limit):
+    dot, line = (Strokes.from_lists([points], 0) for points in ([(0, 0)], [(0, 0), (0, 9)]))
+    rasteriser = Rasteriser((8, 8), 4, Octogram())
+    assert largest_features(StrokeSet.from_strokes([dot] * 900), rasteriser).max() == 1
+    strokes = StrokeSet.from_strokes([dot] * 600 + [line] * 300)
+    assert largest_features(strokes, rasteriser, limit).max() > 1, "the first 600 are dots"
+
+
 def test_constants_do_not_depend_on_the_augmentation(digits):
     plain = Rasteriser((48, 48), 16, Octogram())
     augmented = Rasteriser((48, 48), 16, Octogram(), HandwritingAugmentation())
