@@ -86,8 +86,8 @@ class Encodings(Encoder):
         encoders: At least one.
 
     Raises:
-        ValueError: If there is none, two give another feature of the same name, or they want
-            fields of different numbers of axes.
+        ValueError: If there is none, two give another feature of the same name, or several want a
+            field of other axes than rows and columns.
 
     Example:
         >>> from spcnn_lightning.datamodules.raster import Octogram, Pressure
@@ -105,13 +105,13 @@ class Encodings(Encoder):
                 f"{', '.join(twice)} would stand twice in the features of "
                 f"{', '.join(type(part).__name__ for part in self.encoders)}: leave one out"
             )
-        axes = {part.num_axes for part in self.encoders}
-        if len(axes) > 1:
+        axes = [part.num_axes for part in self.encoders]
+        if len(axes) > 1 and set(axes) != {2}:
             raise ValueError(
-                f"encoders for fields of {sorted(axes)} axes cannot stand side by side: put one "
-                "SpaceTime around them all"
+                f"encoders for fields of {axes} axes cannot stand side by side, since a site has "
+                "one place: put one SpaceTime around them all"
             )
-        self.num_axes = axes.pop()
+        self.num_axes = axes[0]
         columns, seen = [], False
         for name in (name for part in self.encoders for name in part.channel_names):
             columns.append(not (name == TOUCHED and seen))

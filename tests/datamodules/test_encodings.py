@@ -115,6 +115,7 @@ def test_encodings_stand_side_by_side_and_touched_stands_once():
         ([Speed(), Speed(reach=3.0)], "speed would stand twice"),
         ([Octogram(), SpaceTime(Octogram())], "direction_0.* would stand twice"),
         ([Octogram(), SpaceTime(Pressure())], r"fields of \[2, 3\] axes"),
+        ([SpaceTime(Bitmap()), SpaceTime(Pressure(), "time")], r"fields of \[3, 3\] axes"),
     ],
 )
 def test_encodings_that_do_not_fit_together_are_refused(encoders, message):
@@ -243,6 +244,38 @@ def test_lines_that_cross_in_the_plane_part_in_space_time():
     middle = (lifted.coords[:, 1:3] == 12).all(axis=1)
     assert (flat.coords[:, 1:] == 12).all(axis=1).sum() == 1
     assert len(set(lifted.coords[middle, 3])) > 1
+
+
+def test_the_place_of_a_site_in_time_does_not_depend_on_the_batch():
+    # After a quarter of the way, a stroke begins where two sites meet.
+    quarter = Strokes.from_lists([[(0, 0), (1, 0.5)], [(0, 0), (3, 1.5)]], 0)
+    long = Strokes.from_lists([np.random.default_rng(1).uniform(0, 9, (150, 2)).tolist()], 0)
+    rasteriser = Rasteriser((12, 12, 24), 4, SpaceTime(Bitmap()))
+    alone = rasteriser(StrokeSet.from_strokes([quarter])).coords[:, 1:]
+    for before in range(1, 30):
+        coords = rasteriser(StrokeSet.from_strokes([*[long] * before, quarter])).coords
+        np.testing.assert_array_equal(coords[coords[:, 0] == before, 1:], alone)
+
+
+@pytest.mark.parametrize("kind", [Curvature, Speed])
+@pytest.mark.parametrize("box", [16, 48])
+def test_the_usual_reach_is_a_sixteenth_of_the_box(kind, box):
+    rng = np.random.default_rng(3)
+    strokes = np.split(rng.uniform(-box / 2, box / 2, (9, 2)), [5])
+    paths = paths_of(strokes, time=np.cumsum(rng.random(9)))
+    walk = walk_paths(paths, (3 * box, 3 * box), box=box)
+    np.testing.assert_array_equal(kind().encode(walk), kind(box / 16).encode(walk))
+    assert not np.array_equal(kind().encode(walk), kind(box / 8).encode(walk))
+
+
+def test_the_mean_speed_leaves_out_the_time_between_strokes():
+    strokes = [[(-2, -4), (-2, 4)], [(2, -4), (2, 4)]]
+    without, long = (
+        Speed().encode(walk_paths(paths_of(strokes, time=time), (24, 24)))
+        for time in ([0, 10, 10, 40], [0, 10, 1010, 1040])
+    )
+    np.testing.assert_allclose(without, long, atol=1e-6)
+    assert without.max() > 0.5 > without.min()
 
 
 def test_space_time_makes_batches_for_3d_networks():
