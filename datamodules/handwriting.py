@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules.dataset import HandwritingDataset, largest_features
 from spcnn_lightning.datamodules.raster import (
@@ -123,8 +122,8 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
     def feature_scale(self) -> Tensor:
         """What features are divided by, float32, shape (C,): their largest training values.
 
-        Taken from the first 10,000 characters trained on, without augmentation, when first asked
-        for; a checkpoint holds it and brings it back.
+        Taken from 10,000 of the characters trained on, without augmentation, when first asked for;
+        a checkpoint holds it and brings it back.
         """
         if self._feature_scale is None:
             self._feature_scale = largest_features(self._parts["train"], self.evaluation_rasteriser)
@@ -141,12 +140,22 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
         return HandwritingDataset(self._parts[name], self.evaluation_rasteriser, self.feature_scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the normalising constants and the seed, for the checkpoint."""
+        """Return the normalising constants and what `SparseDataModule` keeps."""
         return {
             "feature_scale": self.feature_scale.clone(),
+            **super().state_dict(),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Return the field, the features, the encoders with their arguments, and the box."""
+        encoders = [
+            {"encoder": type(part).__name__, **_plain(vars(part))} for part in self.encoder.parts
+        ]
+        return {
+            **super().settings(),
+            "encoders": encoders,
             "channel_names": list(self.encoder.channel_names),
             "box": self.evaluation_rasteriser.box,
-            **super().state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -155,17 +164,14 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
         Raises:
             DataError: If the checkpoint was trained on other features or another size.
         """
-        names = list(self.encoder.channel_names)
-        if state_dict["channel_names"] != names:
-            raise DataError(
-                f"the checkpoint was trained on the features {state_dict['channel_names']}, the "
-                f"encoder of this data module gives {names}: use the encoder of the training run"
-            )
-        box = self.evaluation_rasteriser.box
-        if state_dict.get("box", box) != box:
-            raise DataError(
-                f"the checkpoint was trained on characters that fill {state_dict['box']} sites, "
-                f"this data module has box={box}: use the box of the training run"
-            )
-        self._feature_scale = state_dict["feature_scale"].clone()
         super().load_state_dict(state_dict)
+        self._feature_scale = state_dict["feature_scale"].clone()
+
+
+def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that are numbers, words or None: the arguments of an encoder."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if value is None or isinstance(value, (bool, int, float, str))
+    }

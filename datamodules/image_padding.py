@@ -150,29 +150,12 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
         """Return the part "train", "val" or "test", as it is."""
         return PictureDataset(self._parts[name], self.evaluation_padder)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return how values were mapped, and the seed, for the checkpoint."""
-        return {**self._mapping(), **super().state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the seed of a checkpoint, unless one was given.
-
-        Raises:
-            DataError: If the checkpoint was trained on values that were mapped otherwise.
-        """
-        for name, value in self._mapping().items():
-            if state_dict.get(name, value) != value:  # masks came later than the others
-                raise DataError(
-                    f"the checkpoint was trained with {name} {state_dict[name]}, this data module "
-                    f"has {value}: use the {name} of the training run"
-                )
-        super().load_state_dict(state_dict)
-
-    def _mapping(self) -> dict[str, Any]:
-        """Return what makes the same picture other features."""
+    def settings(self) -> dict[str, Any]:
+        """Return the field, and how values are mapped."""
         padder = self.evaluation_padder
         background = padder.scaling.background
         return {
+            **super().settings(),
             "background": [background] if isinstance(background, (int, float)) else [*background],
             "scale": padder.scaling.scale,
             "threshold": padder.threshold,

@@ -58,6 +58,9 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         ValueError: If ``batch_size`` or ``num_workers`` is out of range.
     """
 
+    spatial_shape: tuple[int, ...]
+    """Sizes of the field along its axes."""
+
     def __init__(
         self,
         source: Source,
@@ -112,6 +115,10 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
     def class_names(self) -> tuple[str, ...]:
         """A name for each class."""
         return tuple(self._parts.source.class_names)
+
+    def settings(self) -> dict[str, Any]:
+        """Return, in plain types, what would make other features of the same sample."""
+        return {"spatial_shape": list(self.spatial_shape)}
 
     def prepare_data(self) -> None:
         """Check that the source's files are present."""
@@ -171,15 +178,26 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return seed and classes, for the checkpoint; sub-classes add what training depends on."""
-        return {"seed": self._run_seed(), "class_names": list(self.class_names)}
+        """Return seed, classes and `settings`, for the checkpoint."""
+        return {
+            "seed": self._run_seed(),
+            "class_names": list(self.class_names),
+            **self.settings(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the seed of a checkpoint, unless one was given.
 
         Raises:
-            DataError: If the checkpoint was trained on other classes, or in another order.
+            DataError: If the checkpoint was trained on other classes, or in another order, or with
+                other `settings`.
         """
+        for name, value in self.settings().items():
+            if state_dict.get(name, value) != value:  # older checkpoints do not say them all
+                raise DataError(
+                    f"the checkpoint was trained with {name} {state_dict[name]}, this data module "
+                    f"has {value}: use the {name} of the training run"
+                )
         own = list(self.class_names)
         trained = state_dict.get("class_names", own)  # older checkpoints do not say
         if trained != own:

@@ -9,13 +9,17 @@ from lightning.pytorch import LightningDataModule
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import (
     Bitmap,
+    Curvature,
+    Encodings,
     HandwritingAugmentation,
     HandwritingDataModule,
     Octogram,
     Pendigits,
     PenDigits8,
     Rasteriser,
+    Signature,
     SimulatedHanzi,
+    SpaceTime,
 )
 
 
@@ -116,10 +120,30 @@ def test_a_checkpoint_brings_back_constants_and_seed(make):
         assert loader.state_dict()["seed"] == (11 if seed is None else 4)
 
 
-def test_a_checkpoint_of_other_features_is_refused(make):
-    state = make(encoder=Octogram()).state_dict()
-    with pytest.raises(ValueError, match=r"encoder of this data module gives \['touched'\]"):
-        make(encoder=Bitmap()).load_state_dict(state)
+@pytest.mark.parametrize(
+    ("trained", "tested", "named"),
+    [
+        ({"encoder": Octogram()}, {"encoder": Bitmap()}, "encoders .*Octogram.*Bitmap"),
+        ({"encoder": Curvature()}, {"encoder": Curvature(2.0)}, r"'reach': None.*'reach': 2\.0"),
+        (
+            {"encoder": Encodings([Bitmap(), Signature(2)])},
+            {"encoder": Encodings([Bitmap(), Signature(2, delta=3.0)])},
+            r"'delta': 3\.0",
+        ),
+        (
+            {"encoder": SpaceTime(Bitmap())},
+            {"encoder": SpaceTime(Bitmap(), "time")},
+            "'by': 'length'.*'by': 'time'",
+        ),
+        ({"box": 16}, {"box": 12, "spatial_shape": (48, 48)}, "box 16, this data module has 12"),
+        ({}, {"spatial_shape": (64, 48)}, r"spatial_shape \[48, 48\], .* has \[64, 48\]"),
+    ],
+)
+def test_a_checkpoint_of_other_features_is_refused(make, trained, tested, named):
+    state = make(**trained).settings() | {"seed": 1, "feature_scale": torch.ones(9)}
+    make(**trained).load_state_dict(state)
+    with pytest.raises(DataError, match=named):
+        make(**tested).load_state_dict(state)
 
 
 def test_constants_come_from_the_characters_trained_on(make):
