@@ -78,6 +78,12 @@ def test_shift_is_a_quarter_of_the_box_unless_given():
     assert 15 < np.abs(shift).max() <= 16
 
 
+def test_rows_and_columns_are_jittered_by_themselves():
+    before, after = moved(2000, jitter=1.0)
+    shift = (after - before)[:, 0]
+    assert abs(np.corrcoef(shift.T)[0, 1]) < 0.1
+
+
 def test_strokes_are_jittered_before_they_are_stretched():
     """Jitter of 1 and stretch of up to 1.3 move a point by up to 1.3."""
     before, after = moved(5000, jitter=1.0, stretch=0.3)

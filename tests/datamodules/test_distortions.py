@@ -20,6 +20,7 @@ from spcnn_lightning.datamodules import (
 )
 from spcnn_lightning.datamodules.randomness import SampleRandom
 from spcnn_lightning.datamodules.raster import normalise
+from spcnn_lightning.datamodules.raster.distortions import _waves
 
 BOX = 16
 STILL = HandwritingAugmentation(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -191,6 +192,13 @@ def test_time_goes_on_and_keeps_its_start_while_the_points_stay():
     assert (factors > 0).all()
     assert np.log(factors).max() < 0.5 * 2.45 + 0.01
     np.testing.assert_allclose(np.log(factors).std(), 0.5, rtol=0.25)
+
+
+def test_the_waves_of_time_have_phases_of_their_own():
+    sample = np.repeat(np.arange(4000), 3)
+    waves = _waves(np.tile([0.0, 0.37, 1.0], 4000), sample, random_of(range(4000)))
+    # With one phase p for all, cos p + cos p + cos p would stand at the beginning: variance 3.
+    np.testing.assert_allclose(waves.reshape(4000, 3).var(axis=0), 1, rtol=0.1)
 
 
 def test_a_time_that_stands_still_stays_so():
