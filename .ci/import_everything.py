@@ -16,7 +16,10 @@ needing = {
     "pytest": ["spcnn_lightning.testing.conformance"],
     "numba": [
         "spcnn_lightning.datamodules.raster.compiled",
-        *(f"spcnn_lightning.compiled.{name}" for name in ("gathering", "pooling", "sites")),
+        *(
+            f"spcnn_lightning.compiled.{name}"
+            for name in ("adding", "gathering", "pooling", "sites")
+        ),
     ],
 }
 skipped = {

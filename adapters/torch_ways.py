@@ -37,12 +37,7 @@ class ProjectFirst(_OverWindows):
     ) -> Tensor:
         """Return the sums, one row for each output."""
         _keep(ctx, x, weight, kernel_map, transposed)
-        taps, _, c_out = weight.shape
-        projected = x.new_empty(len(x) * taps + 1, c_out)
-        torch.mm(x, _side_by_side(weight), out=projected[:-1].view(len(x), -1))
-        projected[-1] = 0
-        table, _ = _tables(kernel_map, transposed)
-        return _sum_of_rows(projected, _places(table, len(x)))
+        return _project(x, _side_by_side(weight), *_tables(kernel_map, transposed))
 
 
 class GatherFirst(_OverWindows):
@@ -133,10 +128,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return *_over_inputs(grad, x, weight, to_outputs, wants_x, wants_weight), None, None
     grad_x = grad_w = None
     if wants_x:
-        spread = x.new_empty(len(to_inputs) * taps + 1, c_in)
-        torch.mm(grad, weight.reshape(-1, c_out).T, out=spread[:-1].view(len(to_inputs), -1))
-        spread[-1] = 0
-        grad_x = _sum_of_rows(spread, _places(to_outputs, len(to_inputs)))
+        grad_x = _project(grad, weight.reshape(-1, c_out).T, to_outputs, to_inputs)
     if wants_weight:
         sums = _Sums(x.dtype)
         for part, windows in _gathered(x, to_inputs):
@@ -159,6 +151,38 @@ def _over_inputs(
             sums.add(x[part], spread)
     grad_w = sums.total.view(c_in, taps, c_out).transpose(0, 1) if wants_weight else None
     return grad_x, grad_w
+
+
+def _project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
+    """Return for each window the sum of ``rows @ matrix`` over its rows, each at its tap.
+
+    Args:
+        rows: Shape (N, C).
+        matrix: Shape (C, K * C_out).
+        sources: Shape (M, K): the row that a window has at a tap, or N.
+        targets: Shape (N, K): the window that has a row at a tap, or M.
+    """
+    taps = sources.shape[1]
+    channels = matrix.shape[1] // taps
+    step = _rows_of_a_block(len(rows), matrix.shape[1], rows.device)
+    parts = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
+    if compiled_for(targets.numel() * channels, rows):
+        from spcnn_lightning.compiled import adding
+
+        if adding.in_order(sources, len(rows)):
+            block = rows.new_empty(step, matrix.shape[1])
+            out = rows.new_zeros(len(sources), channels)
+            add = adding.Adder(block, targets, out)
+            for part in parts:
+                torch.mm(rows[part], matrix, out=block[: part.stop - part.start])
+                add(part)
+            return out
+    projected = rows.new_empty(len(rows) * taps + 1, channels)
+    whole = projected[:-1].view(len(rows), -1)
+    for part in parts:
+        torch.mm(rows[part], matrix, out=whole[part])
+    projected[-1] = 0
+    return _sum_of_rows(projected, _places(sources, len(rows)))
 
 
 class _Sums:
@@ -198,13 +222,15 @@ def _gathered(rows: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
         bits = torch.cat([bits, bits.new_zeros(1, channels)])
     step = _rows_of_a_block(len(table), taps * channels, rows.device)
     buffer = bits.new_empty(step, taps * channels)
+    if compiled:
+        from spcnn_lightning.compiled.gathering import Gatherer
+
+        gather = Gatherer(bits, table, buffer)
     for start in range(0, len(table), step):
         part = slice(start, min(start + step, len(table)))
         block = buffer[: part.stop - start]
         if compiled:
-            from spcnn_lightning.compiled.gathering import gather
-
-            gather(bits, table[part], block)
+            gather(part)
         else:
             torch.index_select(bits, 0, table[part].reshape(-1), out=block.view(-1, channels))
         yield part, block.view(rows.dtype)

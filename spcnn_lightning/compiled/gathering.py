@@ -12,15 +12,26 @@ from spcnn_lightning.compiled import in_pieces
 _compile: Any = numba.njit(cache=True, nogil=True)
 
 
-def gather(rows: Tensor, table: Tensor, out: Tensor) -> None:
-    """Write ``rows[table]`` to ``out``, with zeros where the table has no row.
+class Gatherer:
+    """Writes ``rows[table]``, with zeros where the table has no row, a block at a time.
 
     Args:
         rows: Shape (N, C), contiguous.
         table: int64, shape (M, K): row numbers, or N.
-        out: Shape (M, K * C), contiguous, of the dtype of ``rows``.
+        block: Where it is written, shape (rows of a block, K * C), contiguous, of the dtype of
+            ``rows``.
     """
-    in_pieces(_gather, len(table), out.numel(), rows, table, out)
+
+    def __init__(self, rows: Tensor, table: Tensor, block: Tensor) -> None:
+        # Once, and not for each block: that takes as long as a small block itself.
+        self.rows, self.table = rows.detach().numpy(), table.numpy()
+        self.block = block.numpy()
+
+    def __call__(self, part: slice) -> None:
+        """Write these rows of the table to the beginning of the block."""
+        table = self.table[part]
+        numbers = len(table) * self.block.shape[1]
+        in_pieces(_gather, len(table), numbers, self.rows, table, self.block)
 
 
 @_compile

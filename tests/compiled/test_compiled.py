@@ -7,6 +7,10 @@ import pytest
 import torch
 
 from spcnn_lightning import compiled
+from spcnn_lightning.adapters import torch_ways
+from spcnn_lightning.core.active_set import ActiveSet
+from spcnn_lightning.core.geometry import ConvGeometry
+from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.networks import DeepCNet, DeepCNiN
 
@@ -75,3 +79,31 @@ def test_compiled_loops_change_no_bit(network, dtype, monkeypatch):
         results.append([logits, *(p.grad for p in own.parameters())])
     for other in results[1:]:
         assert all(torch.equal(one, same) for one, same in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkeypatch):
+    pytest.importorskip("numba")
+    from spcnn_lightning.compiled import adding
+
+    generator = torch.Generator().manual_seed(3)
+    coords = torch.nonzero(torch.rand(2, 9, 8, generator=generator) < 0.5).int()
+    if shuffled:
+        coords = coords[torch.randperm(len(coords), generator=generator)]
+    found = kernel_map(ActiveSet(coords, (9, 8), 2), ConvGeometry((3, 3)))
+    rows = torch.randn(len(coords), 4, generator=generator, dtype=dtype)
+    weight = torch.randn(9, 4, 6, generator=generator, dtype=dtype)
+    matrix = weight.transpose(0, 1).reshape(4, -1)
+    monkeypatch.setattr(torch_ways, "LEAST_ROWS", 7)
+    monkeypatch.setattr(torch_ways, "CACHE_BLOCK", 1)
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+    sums = []
+    for worth in (10**18, 0):
+        monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
+        sums.append(torch_ways._project(rows, matrix, found.out_to_in, found.in_to_out))
+    assert torch.equal(sums[0], sums[1])
+    assert adding.in_order(found.out_to_in, len(coords)) is not shuffled
+    padded = torch.cat([rows, rows.new_zeros(1, 4)])
+    expected = torch.einsum("mkc,kcd->md", padded[found.out_to_in], weight)
+    torch.testing.assert_close(sums[1], expected)

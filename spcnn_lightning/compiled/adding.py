@@ -1,0 +1,67 @@
+"""Products of rows, added up where their windows are while they are in the cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from torch import Tensor
+
+from spcnn_lightning.compiled import in_pieces
+
+_compile: Any = numba.njit(cache=True, nogil=True)
+
+
+def in_order(sources: Tensor, rows: int) -> bool:
+    """Return whether adding row by row adds up each window in the order of its taps.
+
+    Then the sums have the same bits as those of whole windows. It is so where sites are sorted.
+
+    Args:
+        sources: int64, shape (M, K): the row that a window has at a tap, or ``rows``.
+        rows: How many there are.
+    """
+    return bool(_in_order(sources.numpy(), rows))
+
+
+class Adder:
+    """Adds blocks of rows to the windows that have them.
+
+    Args:
+        block: Shape (rows of a block, K * C), contiguous: for each row and tap what to add.
+        targets: int64, shape (N, K): the window that has a row at a tap, or M.
+        out: Sums, shape (M, C), contiguous.
+    """
+
+    def __init__(self, block: Tensor, targets: Tensor, out: Tensor) -> None:
+        self.block, self.targets, self.out = block.numpy(), targets.numpy(), out.numpy()
+
+    def __call__(self, part: slice) -> None:
+        """Add the beginning of the block, which holds these rows."""
+        targets, channels = self.targets[part], self.out.shape[1]
+        numbers = targets.size * channels
+        in_pieces(_add, channels, numbers, self.block, targets, self.out)
+
+
+@_compile
+def _in_order(sources, rows):  # type: ignore[no-untyped-def]
+    for m in range(len(sources)):
+        last = -1
+        for tap in range(sources.shape[1]):
+            if sources[m, tap] < rows:
+                if sources[m, tap] < last:
+                    return False
+                last = sources[m, tap]
+    return True
+
+
+@_compile
+def _add(block, targets, out, first, end):  # type: ignore[no-untyped-def]
+    windows, channels = out.shape
+    for n in range(len(targets)):
+        for tap in range(targets.shape[1]):
+            m, start = targets[n, tap], tap * channels
+            if m < windows:
+                total, some = out[m, first:end], block[n, start + first : start + end]
+                for c in range(len(total)):  # of slices: indices that cannot be negative
+                    total[c] += some[c]
