@@ -3,6 +3,7 @@
     python scripts/compare_padding.py --minutes 3 --seeds 1 2 --source MNIST --root data/mnist
 
 - padded: pictures in the middle of a field of 96 x 96, valid sparse convolutions, DeepCNet(5, k)
+- dense twin: the same padded network computed densely, in as much time
 - unpadded: a field as large as the picture, valid convolutions, three levels of the same widths
 - unpadded, 10 crops: its answers for ten shifted copies of a test picture, averaged
 - zero-padded: the same field, dense 3 x 3 convolutions that pad with zeros, the same widths
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--shift", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--ways", nargs="+", help="some of the lines above; default: all")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     asked, overrides = parser.parse_known_args()
     augmentation = "--data.augmentation.init_args"
@@ -53,7 +55,9 @@ def main() -> None:
         *overrides,
     ]
     print("| | steps | test errors | mean, % |\n|---|---|---|---|", flush=True)
-    for name, words in ways(asked.width, asked.side).items():
+    found_ways = ways(asked.width, asked.side)
+    for name in asked.ways or found_ways:
+        words = found_ways[name]
         rates: dict[str, list[float]] = {}
         steps = 0
         for seed in asked.seeds:
@@ -75,13 +79,10 @@ def ways(width: int, side: int) -> dict[str, list[str]]:
     alone = f"--data.spatial_shape=[{side}, {side}]"
     valid = "-MP2-".join(f"{(n + 1) * width}C{2 if n else 3}" for n in range(4))
     network = "--model.network"
+    size = ["--data.spatial_shape=[96, 96]", f"{network}.levels=5", f"{network}.width={width}"]
     return {
-        "padded": [
-            "--data.spatial_shape=[96, 96]",
-            f"{network}=DeepCNet",
-            f"{network}.levels=5",
-            f"{network}.width={width}",
-        ],
+        "padded": [f"{network}=DeepCNet", *size],
+        "dense twin": [f"{network}=trained_dense.DenseDeepCNet", *size],
         "unpadded": [
             alone,
             f"{network}=NotationNetwork",
