@@ -73,7 +73,8 @@ class ByTap(torch.autograd.Function):
         ctx.pairs = (torch.split(rows_in, counts), torch.split(rows_out, counts))
         out = x.new_zeros(rows_out_count, weight.shape[2])
         for source, target, w in zip(*ctx.pairs, weight, strict=True):
-            out.index_add_(0, target, x.index_select(0, source) @ w)
+            for part, rows in _gathered(x, source[:, None], complete=True):
+                _add_rows(out, target[part], rows @ w)
         return out
 
     @staticmethod
@@ -84,11 +85,15 @@ class ByTap(torch.autograd.Function):
         grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         grad_w = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for tap, (source, target) in enumerate(zip(*ctx.pairs, strict=True)):
-            gathered = grad.index_select(0, target)
-            if grad_x is not None:
-                grad_x.index_add_(0, source, gathered @ weight[tap].T)
-            if grad_w is not None:
-                grad_w[tap] = x.index_select(0, source).T @ gathered
+            inputs = _gathered(x, source[:, None], complete=True)
+            sums = _Sums(x.dtype)
+            for part, rows in _gathered(grad, target[:, None], complete=True):
+                if grad_x is not None:
+                    _add_rows(grad_x, source[part], rows @ weight[tap].T)
+                if grad_w is not None:
+                    sums.add(next(inputs)[1], rows)
+            if grad_w is not None and len(source):
+                grad_w[tap] = sums.total
         return grad_x, grad_w, None, None
 
 
@@ -208,17 +213,29 @@ class _Sums:
         return self.sums.to(self.dtype)
 
 
-def _gathered(rows: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _add_rows(out: Tensor, targets: Tensor, rows: Tensor) -> None:
+    """Add rows to those of ``out`` that ``targets`` names, no two the same."""
+    if compiled_for(rows.numel(), out, rows):
+        from spcnn_lightning.compiled.adding import Adder
+
+        Adder(rows, targets[:, None], out)(slice(0, len(rows)))
+    else:
+        out.index_add_(0, targets, rows)
+
+
+def _gathered(
+    rows: Tensor, table: Tensor, complete: bool = False
+) -> Iterator[tuple[slice, Tensor]]:
     """Yield blocks of ``rows[table]``, shape (block, K * C), with zeros where there is no row.
 
-    A block is overwritten by the next.
+    A block is overwritten by the next. A table without missing rows is ``complete``.
     """
     taps, channels = table.shape[1], rows.shape[1]
     bits = rows.contiguous()
     if rows.element_size() == 2:
         bits = bits.view(torch.int16)  # gathering moves bits, whatever they mean
     compiled = compiled_for(table.numel() * channels, bits)
-    if not compiled:
+    if not compiled and not complete:
         bits = torch.cat([bits, bits.new_zeros(1, channels)])
     step = _rows_of_a_block(len(table), taps * channels, rows.device)
     buffer = bits.new_empty(step, taps * channels)
