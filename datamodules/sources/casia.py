@@ -100,7 +100,12 @@ class CasiaOLHWDB(FileSource):
     ) -> Iterator[StrokeSet]:
         """Yield the characters of each file."""
         for path in files:
-            records = parse_pot(read_file_bytes(path), str(path), on_damage)
+            try:
+                data = read_file_bytes(path)
+            except DataError as error:
+                on_damage(error)
+                continue
+            records = parse_pot(data, str(path), on_damage)
             labels = self._labels(records, path, on_damage)
             everything = StrokeSet(
                 records.points,

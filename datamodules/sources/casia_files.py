@@ -25,8 +25,9 @@ COMPETITION_WRITERS = 2000
 """Added to the numbers of the people of the competition."""
 
 TEST_WRITERS_OF_1_1 = range(1241, 1301)
-_TRAIN_FOLDER = re.compile(r"train|trn", re.IGNORECASE)
-_TEST_FOLDER = re.compile(r"test|tst", re.IGNORECASE)
+# As the beginning of a word: "latest" is no test.
+_TRAIN_FOLDER = re.compile(r"(?<![a-z])(?i:train|trn)|Train|Trn")
+_TEST_FOLDER = re.compile(r"(?<![a-z])(?i:te?st)|Te?st")
 _COMPETITION = re.compile(r"competition", re.IGNORECASE)
 _WRITER = re.compile(r"\D*(\d+)\D*")
 

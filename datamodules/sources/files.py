@@ -84,7 +84,7 @@ class FileSource(StrokeSource):
         files, step = self.files(part), self.files_per_piece
         groups = [files[start : start + step] for start in range(0, len(files), step)]
         return [
-            Piece(self._name(group), partial(self.read_files, group, part), _stamp(group))
+            Piece(self._name(group), partial(self.read_files, group, part), stamp_of(group))
             for group in groups
         ]
 
@@ -191,9 +191,9 @@ def open_file(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def _stamp(group: Iterable[Path]) -> str:
+def stamp_of(paths: Iterable[Path]) -> str:
     """Return the sizes and times of change of some files."""
-    found = [path.stat() for path in group]
+    found = [path.stat() for path in paths]
     return " ".join(f"{file.st_size}:{file.st_mtime_ns}" for file in found)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources.base import OnDamage, Piece, StrokeSource, refuse
-from spcnn_lightning.datamodules.sources.files import read_file_bytes
+from spcnn_lightning.datamodules.sources.files import read_file_bytes, stamp_of
 from spcnn_lightning.datamodules.sources.pendigits_text import parse_unipen_digits
 from spcnn_lightning.datamodules.sources.unix_compress import uncompress
 from spcnn_lightning.datamodules.strokes import StrokeSet
@@ -62,7 +62,8 @@ class Pendigits(StrokeSource):
 
     def pieces(self, part: str) -> Sequence[Piece]:
         """Return the part as one piece, which can leave damaged digits out."""
-        return [Piece(part, lambda on_damage: iter([self._read(part, on_damage)]))]
+        stamp = stamp_of([_find(self.root, TRAIN_FILE if part == "train" else TEST_FILE)])
+        return [Piece(part, lambda on_damage: iter([self._read(part, on_damage)]), stamp)]
 
     def _read(self, part: str, on_damage: OnDamage) -> StrokeSet:
         name, first_writer = (TRAIN_FILE, 0) if part == "train" else (TEST_FILE, TRAIN_WRITERS)

@@ -12,6 +12,7 @@ import numpy as np
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.sources.base import OnDamage, Piece, StrokeSource, refuse
 from spcnn_lightning.datamodules.sources.class_table import Classes, ClassTable
+from spcnn_lightning.datamodules.sources.files import stamp_of
 from spcnn_lightning.datamodules.sources.templates import Templates, read_templates
 from spcnn_lightning.datamodules.strokes import StrokeSet
 
@@ -54,7 +55,9 @@ class StrokeTemplates(StrokeSource):
 
     def pieces(self, part: str) -> Sequence[Piece]:
         """Return the file as one piece, which can leave damaged characters out."""
-        return [Piece(part, lambda on_damage: iter([self._read(on_damage)]))]
+        self.check()
+        stamp = stamp_of([self.root])
+        return [Piece(part, lambda on_damage: iter([self._read(on_damage)]), stamp)]
 
     def _read(self, on_damage: OnDamage) -> StrokeSet:
         names, strokes, _ = self._found

@@ -3,6 +3,7 @@ import pytest
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import CasiaOLHWDB
+from spcnn_lightning.datamodules.sources import casia
 from spcnn_lightning.datamodules.sources.class_table import level1_characters
 from spcnn_lightning.datamodules.sources.pot import parse_pot
 
@@ -91,6 +92,35 @@ def test_a_folder_cannot_move_a_writer_of_1_1_to_the_other_part(name, message, w
     for read in (CasiaOLHWDB(tmp_path).train, CasiaOLHWDB(tmp_path).test):
         with pytest.raises(DataError, match=rf"{name[-8:]} lies in {message}"):
             read()
+
+
+def test_test_and_train_are_words_in_the_name_of_a_folder(write, tmp_path):
+    for name in ("latest/1001.pot", "HWDB1.0trn_gnt/001.pot", "MyTest/002.pot", "TEST/003.pot"):
+        write(name, 0xB0A1)
+    assert CasiaOLHWDB(tmp_path).train().writers.tolist() == [1001]
+    older = CasiaOLHWDB(tmp_path, databases=["1.0"])
+    assert (older.train().writers.tolist(), older.test().writers.tolist()) == ([1], [2, 3])
+
+
+def test_a_file_that_cannot_be_read_costs_only_itself(write, tmp_path, monkeypatch):
+    for name in ("1001.pot", "1002.pot"):
+        write(name, 0xB0A1)
+    monkeypatch.setattr(casia, "read_file_bytes", broken_at("1001.pot"))
+    source, damage = CasiaOLHWDB(tmp_path), []
+    found = [s for piece in source.pieces("train") for s in piece.read(damage.append)]
+    assert [strokes.writers.tolist() for strokes in found] == [[1002]]
+    assert [str(error) for error in damage] == ["1001.pot: broken"]
+    with pytest.raises(DataError, match="broken"):
+        source.train()
+
+
+def broken_at(name):
+    def read(path):
+        if path.name == name:
+            raise DataError(f"{name}: broken")
+        return path.read_bytes()
+
+    return read
 
 
 @pytest.mark.parametrize("second", ["copy/1001.pot", "1001-c.pot"])
