@@ -71,18 +71,19 @@ class ByTap(torch.autograd.Function):
         if transposed:
             rows_in, rows_out = rows_out, rows_in
         ctx.pairs = (torch.split(rows_in, counts), torch.split(rows_out, counts))
-        out = x.new_zeros(rows_out_count, weight.shape[2])
+        out = x.new_zeros(rows_out_count, weight.shape[2], dtype=_dtype_of_sums(x))
         for source, target, w in zip(*ctx.pairs, weight, strict=True):
             for part, rows in _gathered(x, source[:, None], complete=True):
                 _add_rows(out, target[part], rows @ w)
-        return out
+        return out.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x and weight."""
         x, weight = ctx.saved_tensors
-        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        wide = _dtype_of_sums(x)
+        grad_x = torch.zeros_like(x, dtype=wide) if ctx.needs_input_grad[0] else None
         grad_w = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for tap, (source, target) in enumerate(zip(*ctx.pairs, strict=True)):
             inputs = _gathered(x, source[:, None], complete=True)
@@ -94,7 +95,7 @@ class ByTap(torch.autograd.Function):
                     sums.add(next(inputs)[1], rows)
             if grad_w is not None and len(source):
                 grad_w[tap] = sums.total
-        return grad_x, grad_w, None, None
+        return None if grad_x is None else grad_x.to(x.dtype), grad_w, None, None
 
 
 def _keep(ctx: Any, x: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool) -> None:
@@ -171,17 +172,20 @@ def _project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> 
     channels = matrix.shape[1] // taps
     step = _rows_of_a_block(len(rows), matrix.shape[1], rows.device)
     parts = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
-    if compiled_for(targets.numel() * channels, rows):
+    out = rows.new_zeros(len(sources), channels, dtype=_dtype_of_sums(rows))
+    if compiled_for(targets.numel() * channels, out):
         from spcnn_lightning.compiled import adding
 
         if adding.in_order(sources, len(rows)):
             block = rows.new_empty(step, matrix.shape[1])
-            out = rows.new_zeros(len(sources), channels)
-            add = adding.Adder(block, targets, out)
+            wide = block.to(out.dtype)
+            add = adding.Adder(wide, targets, out)
             for part in parts:
                 torch.mm(rows[part], matrix, out=block[: part.stop - part.start])
+                if wide is not block:
+                    wide.copy_(block)
                 add(part)
-            return out
+            return out.to(rows.dtype)
     projected = rows.new_empty(len(rows) * taps + 1, channels)
     whole = projected[:-1].view(len(rows), -1)
     for part in parts:
@@ -200,11 +204,11 @@ class _Sums:
     def add(self, left: Tensor, right: Tensor) -> None:
         """Add ``left.T @ right``."""
         if self.sums is None:
-            self.sums = left.T @ right
+            self.sums = (left.T @ right).to(_dtype_of_sums(left))
         elif self.dtype.itemsize >= 4:
             self.sums.addmm_(left.T, right)
         else:
-            self.sums = self.sums.float() + left.T @ right
+            self.sums += left.T @ right
 
     @property
     def total(self) -> Tensor:
@@ -215,12 +219,18 @@ class _Sums:
 
 def _add_rows(out: Tensor, targets: Tensor, rows: Tensor) -> None:
     """Add rows to those of ``out`` that ``targets`` names, no two the same."""
+    rows = rows.to(out.dtype)
     if compiled_for(rows.numel(), out, rows):
         from spcnn_lightning.compiled.adding import Adder
 
         Adder(rows, targets[:, None], out)(slice(0, len(rows)))
     else:
         out.index_add_(0, targets, rows)
+
+
+def _dtype_of_sums(rows: Tensor) -> torch.dtype:
+    """Return float32 for shorter numbers, which many terms would round again and again."""
+    return rows.dtype if rows.dtype.itemsize >= 4 else torch.float32
 
 
 def _gathered(
@@ -264,7 +274,7 @@ def _sum_of_rows(rows: Tensor, index: Tensor) -> Tensor:
     if rows.dtype is torch.float32:
         # One fused kernel, deterministic; in other dtypes it is many times slower.
         return torch.nn.functional.embedding_bag(index, rows, mode="sum")
-    out = rows.index_select(0, index[:, 0])
+    out = rows.index_select(0, index[:, 0]).to(_dtype_of_sums(rows))
     for tap in range(1, index.shape[1]):
         out += rows.index_select(0, index[:, tap])
-    return out
+    return out.to(rows.dtype)

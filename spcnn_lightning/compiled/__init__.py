@@ -26,6 +26,7 @@ WORTH_COMPILING = 100_000_000
 Compiling takes some seconds, once on a machine, and loading what was compiled 0.6 s; torch
 operations take about 2 ns longer for each number.
 """
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 WORTH_A_THREAD = 200_000
 """Numbers to move for each thread: about 0.1 ms."""
 
@@ -45,7 +46,7 @@ def compiled_for(numbers: int, *tensors: Tensor) -> bool:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    known = tensor.dtype in (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8)
+    known = tensor.dtype in (torch.float32, torch.float64, *INTEGERS)
     return known and tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
 
 

@@ -20,8 +20,12 @@ def max_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> tup
 
     ``features`` has shape (N, C) and ``ground`` (C,). Gradients go to the first maximum.
     """
-    rows: Tensor = _MaxOfWindows.apply(features, ground, rulebook)  # type: ignore[no-untyped-call]  # torch's
-    return rows, ground
+    x, background = features, ground
+    if features.dtype.itemsize == 2 and features.device.type == "cpu":
+        # The same maxima: CPUs compare float32 faster, and have compiled loops for it.
+        x, background = features.float(), ground.float()
+    rows: Tensor = _MaxOfWindows.apply(x, background, rulebook)  # type: ignore[no-untyped-call]  # torch's
+    return rows.to(features.dtype), ground
 
 
 def avg_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> Tensor:

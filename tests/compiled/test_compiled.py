@@ -82,7 +82,7 @@ def test_compiled_loops_change_no_bit(network, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkeypatch):
     pytest.importorskip("numba")
     from spcnn_lightning.compiled import adding
@@ -105,5 +105,21 @@ def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkey
     assert torch.equal(sums[0], sums[1])
     assert adding.in_order(found.out_to_in, len(coords)) is not shuffled
     padded = torch.cat([rows, rows.new_zeros(1, 4)])
-    expected = torch.einsum("mkc,kcd->md", padded[found.out_to_in], weight)
-    torch.testing.assert_close(sums[1], expected)
+    # Products are rounded to their dtype, sums once more.
+    terms = torch.einsum("mkc,kcd->mkd", padded[found.out_to_in], weight)
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    torch.testing.assert_close(sums[1], terms.to(wide).sum(1).to(dtype))
+
+
+@pytest.mark.parametrize("geometry", [ConvGeometry((3, 3)), ConvGeometry.submanifold((3, 3))])
+def test_short_numbers_are_added_up_in_float32(geometry, monkeypatch):
+    coords = torch.cartesian_prod(torch.zeros(1), *[torch.arange(9.0)] * 2).int()
+    found = kernel_map(ActiveSet(coords, (9, 9), 1), geometry)
+    rows = torch.randn(81, 1, generator=torch.Generator().manual_seed(0)).bfloat16()
+    weight = torch.ones(9, 1, 4, dtype=torch.bfloat16)
+    expected = torch.cat([rows.float(), torch.zeros(1, 1)])[found.out_to_in].sum(1).bfloat16()
+    for worth in (10**18, 0):
+        monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
+        for way in (torch_ways.ProjectFirst, torch_ways.ByTap):
+            out = way.apply(rows, weight, found, False)
+            assert torch.equal(out, expected.expand(-1, 4))
