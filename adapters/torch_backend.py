@@ -14,6 +14,8 @@ from spcnn_lightning.core.kernel_map import KernelMap, kernel_map
 
 GATHER_COST = 100
 """Multiply-adds that take the time of moving one number (measured order of magnitude)."""
+TAP_COST = 7_000_000
+"""Multiply-adds that take the time of the calls for one tap alone, about 0.15 ms with backward."""
 
 
 class TorchBackend:
@@ -59,7 +61,8 @@ class TorchBackend:
         work = {
             ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out),
             GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),
-            ByTap: kernel_map.num_pairs * (c_in * c_out + GATHER_COST * 2 * (c_in + c_out)),
+            ByTap: kernel_map.num_pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out))
+            + taps * TAP_COST,
         }
         if rows_in * taps * c_out > torch_ways.MAX_BUFFER:
             del work[ProjectFirst]

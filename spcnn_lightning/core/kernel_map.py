@@ -174,20 +174,26 @@ def _candidates(
     active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """Return for each (input row, tap) the key of the output site, and whether it exists."""
-    device = active_set.device
-    taps = torch.tensor(geometry.offsets, device=device)
-    keys = active_set.coords[:, :1].long().expand(-1, geometry.num_taps)
-    reaches = torch.ones_like(keys, dtype=torch.bool)
+    coords = active_set.coords.long()
+    keys, reaches = coords[:, :1], torch.ones_like(coords[:, :1], dtype=torch.bool)
+    whole = geometry.num_taps == math.prod(geometry.kernel_size)  # each site of it is a tap
     for axis, size in enumerate(shape):
         stride, (low, _) = geometry.stride[axis], geometry.padding[axis]
-        # stride * output = input + padding_low - dilation * tap
-        steps = low - geometry.dilation[axis] * taps[:, axis]
-        site = active_set.coords[:, axis + 1, None].long() + steps
+        taps = torch.arange(geometry.kernel_size[axis], device=coords.device)
+        # stride * output = input + padding_low - dilation * tap, along each axis for itself
+        site = coords[:, axis + 1, None] + low - geometry.dilation[axis] * taps
+        inside = site >= 0
         if stride > 1:
-            reaches &= site % stride == 0
+            inside &= site % stride == 0
             site = torch.div(site, stride, rounding_mode="floor")
-        reaches &= (site >= 0) & (site < size)
-        keys = keys * size + site
+        inside &= site < size
+        if whole:
+            keys = ((keys * size)[:, :, None] + site[:, None]).flatten(1)
+            reaches = (reaches[:, :, None] & inside[:, None]).flatten(1)
+        else:
+            chosen = torch.tensor([tap[axis] for tap in geometry.offsets], device=coords.device)
+            keys = keys * size + site.index_select(1, chosen)
+            reaches = reaches & inside.index_select(1, chosen)
     return keys, reaches
 
 
@@ -215,9 +221,13 @@ def _rows_of_new_sites(
 
 def _rows_of_known_sites(active_set: ActiveSet, keys: Tensor, reaches: Tensor) -> Tensor:
     """Return the row of each candidate in ``active_set``, or N where it is not active."""
-    n = active_set.num_sites
+    n, field = active_set.num_sites, active_set.batch_size * active_set.volume
     if n == 0:
         return keys
+    if field <= TABLE_FACTOR * keys.numel():
+        rows = torch.full((field + 1,), n, device=keys.device)
+        rows[active_set.keys()] = torch.arange(n, device=keys.device)
+        return rows[torch.where(reaches, keys, field)]
     known, order = torch.sort(active_set.keys())
     place = torch.searchsorted(known, keys).clamp_(max=n - 1)
     found = reaches & (known[place] == keys)
