@@ -1,4 +1,4 @@
-"""Contenders by name: every backend, "auto" and the dense twins."""
+"""Contenders by name: every backend, "auto", the dense twins and spconv's own layers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from spcnn_lightning.bench.contender import (
     stages_of,
 )
 from spcnn_lightning.bench.dense_contender import DENSE_NAMES, make_dense_contender
+from spcnn_lightning.bench.spconv_contender import SPCONV_NAME, make_spconv_contender
 from spcnn_lightning.bench.values import with_fresh_sites
 from spcnn_lightning.core.backend import Backend, OpRequest
 from spcnn_lightning.core.errors import SpcnnError
@@ -23,14 +24,14 @@ from spcnn_lightning.nn import InverseConv, SparseConv
 
 
 def contender_names() -> list[str]:
-    """Return all names that `make_contender` knows, dense last."""
-    return [*backend_names(), *DENSE_NAMES]
+    """Return all names that `make_contender` knows, dense and other libraries last."""
+    return [*backend_names(), *DENSE_NAMES, SPCONV_NAME]
 
 
 def check_names(names: list[str]) -> None:
     """Raise BackendNotFoundError for a name that nothing goes by."""
     for name in names:
-        check_name(name, ("auto", *DENSE_NAMES))
+        check_name(name, ("auto", *DENSE_NAMES, SPCONV_NAME))
 
 
 def make_contender(
@@ -45,6 +46,8 @@ def make_contender(
     check_names([name])
     if name in DENSE_NAMES:
         return make_dense_contender(name, network, batch, setting)
+    if name == SPCONV_NAME:
+        return make_spconv_contender(network, batch, setting)
     own = copy.deepcopy(network).to(setting.device, setting.dtype).train(setting.training)
     spies = _put_spies(name, own, setting)
     ready = batch.to(setting.device, setting.dtype)

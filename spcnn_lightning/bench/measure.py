@@ -26,8 +26,8 @@ class Options:
     """How to measure.
 
     Attributes:
-        backends: Names of backends, "auto", "dense" or "dense_channels_last"; times are given
-            in relation to the first that runs.
+        backends: Names of backends, "auto", "dense", "dense_channels_last" or "spconv_layers";
+            times are given in relation to the first that runs.
         device: "cpu", "cuda", ...
         dtype: Of parameters and features.
         autocast: Dtype of ``torch.autocast``; None for none.

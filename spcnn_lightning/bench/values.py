@@ -16,17 +16,22 @@ Value = SparseBatch | DenseField | Tensor
 """Between sparse layers, between the layers of a dense twin, and behind the readout."""
 
 
-def tensors_of(value: Value) -> tuple[Tensor, ...]:
-    """Return the tensors that gradients run through."""
+def tensors_of(value: Any) -> tuple[Tensor, ...]:
+    """Return the tensors that gradients run through; none of another library's input."""
     if isinstance(value, SparseBatch):
         return value.features, value.ground_state
     if isinstance(value, DenseField):
         return value.values, value.ground_state
-    return (value,)
+    return (value,) if isinstance(value, Tensor) else ()
 
 
-def as_leaf(value: Value, requires_grad: bool) -> Any:
-    """Return the value cut off from what computed it, on the same sites."""
+def as_leaf(value: Any, requires_grad: bool) -> Any:
+    """Return the value cut off from what computed it, on the same sites.
+
+    What another library starts from is returned as it is: nothing computed it.
+    """
+    if not isinstance(value, Value):
+        return value
     leaves = [t.detach().requires_grad_(requires_grad) for t in tensors_of(value)]
     if isinstance(value, SparseBatch):
         return value.replace(*leaves)
