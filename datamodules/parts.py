@@ -10,6 +10,7 @@ from spcnn_lightning.datamodules.characters import LabelledSamples, Subset
 from spcnn_lightning.datamodules.splits import split_validation
 
 T = TypeVar("T")
+NAMES = ("train", "val", "test")
 
 
 class Source(Protocol):
@@ -71,6 +72,11 @@ class Parts(Generic[T]):
             except ValueError as error:
                 raise DataError(f"{type(self.source).__name__}: {error}") from error
         return self._parts[name]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of samples of each part that was read so far."""
+        return {name: len(self._parts[name]) for name in NAMES if name in self._parts}
 
     def _read(self, name: str) -> None:
         everything = self._checked(self.read(name))

@@ -35,7 +35,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
     the batch after the last one that was trained on.
 
     A sub-class says what a data set of the samples is, for training (`training_data`) and otherwise
-    (`evaluation_data`), and sets ``spatial_shape`` and ``in_channels``.
+    (`evaluation_data`), has a property ``in_channels`` and sets ``spatial_shape``.
 
     Args:
         source: Where the samples come from.
@@ -98,6 +98,11 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         self._site_counts: NDArray[np.int64] | None = None
         self._loaders: WeakSet[EpochLoader] = WeakSet()
 
+    @property
+    @abstractmethod
+    def in_channels(self) -> int:
+        """Number of features of a site, C."""
+
     @abstractmethod
     def training_data(self, seed: int) -> BatchDataset:
         """Return the training part, augmented by random numbers of ``seed``."""
@@ -119,6 +124,15 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
     def settings(self) -> dict[str, Any]:
         """Return, in plain types, what would make other features of the same sample."""
         return {"spatial_shape": list(self.spatial_shape)}
+
+    def __str__(self) -> str:
+        """Say what is known without reading anything; Lightning's own would draw every batch."""
+        sizes = ", ".join(f"{name}: {size:,} samples" for name, size in self._parts.sizes.items())
+        return (
+            f"{type(self).__name__}: {self.num_classes:,} classes of "
+            f"{type(self._parts.source).__name__}, features per site: {self.in_channels}, "
+            f"field {self.spatial_shape}{'; ' if sizes else ''}{sizes}"
+        )
 
     def prepare_data(self) -> None:
         """Check that the source's files are present."""

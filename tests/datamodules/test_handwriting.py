@@ -162,6 +162,18 @@ def test_real_strokes_are_split_by_writer(pendigits_root):
     assert not {3, 30} & set(data.train_dataloader().dataset.strokes.writers.tolist())
 
 
+def test_printing_says_what_is_known_and_reads_nothing(tmp_path, make):
+    absent = HandwritingDataModule(Pendigits(tmp_path / "absent"), box=8)
+    assert str(absent) == (
+        "HandwritingDataModule: 10 classes of Pendigits, features per site: 9, field (24, 24)"
+    )
+    data = make(validation_fraction=0.2)
+    data.setup("fit")
+    assert str(data).endswith("field (48, 48); train: 48 samples, val: 12 samples")
+    data.setup()
+    assert str(data).endswith("train: 48 samples, val: 12 samples, test: 20 samples")
+
+
 def test_the_default_source_is_the_embedded_one():
     assert isinstance(HandwritingDataModule().source, PenDigits8)
 

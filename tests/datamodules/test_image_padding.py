@@ -75,6 +75,16 @@ def test_what_a_network_needs_is_known_before_anything_is_read(make):
     assert isinstance(ImagePaddingDataModule().source, Digits)
 
 
+def test_printing_says_what_is_known(make):
+    data = make(validation_fraction=0.3)
+    assert (
+        str(data)
+        == "ImagePaddingDataModule: 2 classes of Scraps, features per site: 3, field (24, 24)"
+    )
+    data.setup()
+    assert str(data).endswith("; train: 37 samples, val: 17 samples, test: 10 samples")
+
+
 def test_the_parts_and_their_batches(make):
     data = make(validation_fraction=0.3)
     data.prepare_data()
