@@ -5,6 +5,7 @@ linked to the network; classes of this project go by their short names; a class 
 beside the place where the command runs.
 """
 
+import importlib.util
 import logging
 import os
 import shlex
@@ -19,6 +20,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ModelSummary
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
@@ -124,6 +126,9 @@ class SpcnnCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with our callbacks besides those of the config."""
         trainer = self.config_init[self.subcommand].trainer
+        # Lightning would choose the same, and warn of its history with TensorBoard.
+        if trainer.logger in (None, True) and not trainer.barebones and not _has_tensorboard():
+            trainer.logger = CSVLogger(trainer.default_root_dir or os.getcwd())
         given = trainer.callbacks or []
         given = given if isinstance(given, list) else [given]
         if not trainer.barebones:
@@ -199,6 +204,10 @@ class SpcnnCLI(LightningCLI):
                 f"model.network.{fact} is {asked}, but {type(self.datamodule).__name__} has "
                 f"{known}: leave it out of the config, the network learns it from the data"
             )
+
+
+def _has_tensorboard() -> bool:
+    return any(importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX"))
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """fit, test and the rest as a user runs them: commands in a folder with files of his own."""
 
+import importlib.util
 import re
 import signal
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.trainer.connectors.logger_connector import logger_connector
+from lightning.pytorch.utilities.rank_zero import WarningCache
 
 from spcnn_lightning.cli import link_data_to_network
 from spcnn_lightning.commands import main as program
@@ -303,6 +306,25 @@ def test_a_run_without_validation_says_that_it_has_no_best(folder, refused, capl
     assert "last: lightning_logs/version_0/checkpoints/last.ckpt\n" in caplog.text
     assert "--trainer.limit_train_batches 1 --ckpt_path last" in caplog.text
     assert "no validation data (train_on_all)" in refused("test", "--ckpt_path", "best")
+
+
+def test_without_tensorboard_metrics_go_to_csv_files_and_lightning_does_not_warn(
+    folder, refused, monkeypatch, recwarn
+):
+    # Lightning looks for both when it is imported, and remembers what it warned of.
+    for package in ("TENSORBOARD", "TENSORBOARDX"):
+        monkeypatch.setattr(logger_connector, f"_{package}_AVAILABLE", False)
+    monkeypatch.setattr(logger_connector, "warning_cache", WarningCache())
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: None if "tensorboard" in n else find_spec(n)
+    )
+    words = ["fit", "--config", "corners.yaml", "--trainer.max_epochs", "1"]
+    assert program.main([*words, "--trainer.default_root_dir", "here"]) == 0
+    assert (folder / "here" / "lightning_logs" / "version_0" / "metrics.csv").is_file()
+    assert not [w for w in recwarn if "tensorboard" in str(w.message)]
+    assert program.main([*words, "--trainer.logger", "false"]) == 0
+    assert not (folder / "lightning_logs").exists()
 
 
 @pytest.mark.parametrize("words", [["fit"], ["predict"], ["test", "--model.network.levels", "3"]])
