@@ -3,8 +3,9 @@
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -26,24 +27,28 @@ _BASES: dict[str, tuple[type, ...]] = {
     "data": (LightningDataModule,),
     "source": (StrokeSource, PictureSource),
     "encoder": (Encoder,),
+    "encoders": (Encoder,),
     "sparsifier": (Sparsifier,),
     "augmentation": (Augmentation, PictureAugmentation),
+    "augmentations": (Augmentation,),
     "colour": (ColourShift,),
 }
 
 _GROUPS = ("config", "seed_everything", "trainer", "model", "data", "ckpt_path")
 
 
-def advice(message: str) -> str | None:
+def advice(message: str, options: Sequence[str] = _GROUPS) -> str | None:
     """Return a sentence for the mistakes that people make most, or None for any other.
 
-    These are: no config, an argument that a class does not have, a class that does not exist, and
-    a value of another type.
+    These are: no config, an argument that a class does not have or that is missing, a class that
+    does not exist, and a value of another type.
 
     Args:
         message: The error message of jsonargparse.
+        options: What the command has, without what follows after a dot.
     """
-    rules = (_no_config, _stray, _argument, _unimportable, _number, _class, _type)
+    stray = partial(_stray, options)
+    rules = (_no_config, stray, _argument, _missing, _unimportable, _number, _class, _type)
     key = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
     return next(filter(None, (rule(message, key) for rule in rules)), None)
 
@@ -55,15 +60,26 @@ def _no_config(message: str, key: str) -> str | None:
     return None
 
 
-def _stray(message: str, key: str) -> str | None:
-    stray = re.search(r"not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message)
-    return _stray_option(stray[1] or stray[2]) if stray else None
+def _stray(options: Sequence[str], message: str, key: str) -> str | None:
+    stray = re.search(r"not accept option '([\w.]+)'|unrecognized arguments: --([\w.-]+)", message)
+    return _stray_option(stray[1] or stray[2], options) if stray else None
 
 
 def _argument(message: str, key: str) -> str | None:
     classes = re.findall(r"class_path(?: |=)'([^']+)'", message.partition("Given value")[0])
     option = re.search(r"Option '(\w+)' is not accepted", message)
     return f"{key}: {_wrong_argument(option[1], classes[-1])}" if option and classes else None
+
+
+def _missing(message: str, key: str) -> str | None:
+    found = re.search(
+        r"class_path '([^']+)':\s+the following arguments are required: (.+)", message
+    )
+    if not found:
+        return None
+    path, names = found.groups()
+    first = names.partition(",")[0]
+    return f"{key}: {path.rpartition('.')[2]} needs {names}: give --{key}.{first} VALUE"
 
 
 def _unimportable(message: str, key: str) -> str | None:
@@ -81,7 +97,12 @@ def _number(message: str, key: str) -> str | None:
 def _class(message: str, key: str) -> str | None:
     missing = re.search(r"Expected a dot import path string: (\S+)", message)
     missing = missing or re.search(r"has no attribute '\w+'\. Got value: ([\w.]+)$", message, re.M)
-    return f"{key}: {_wrong_class(missing[1], key)}" if missing else None
+    if not missing:
+        return None
+    # What may stand at the place is said last before what stands there.
+    *_, kinds = ["", *re.findall(r"Subtypes: (\[.*\])", message[: missing.start()])]
+    fitting = re.findall(r"(\w+)'>", kinds)
+    return f"{key}: {_wrong_class(missing[1], key.rpartition('.')[2], fitting)}"
 
 
 def _type(message: str, key: str) -> str | None:
@@ -89,13 +110,13 @@ def _type(message: str, key: str) -> str | None:
     return f"{key} is {wrong[2]!r}: it needs to be of type {wrong[1]}" if wrong else None
 
 
-def _stray_option(option: str) -> str:
+def _stray_option(option: str, options: Sequence[str]) -> str:
     group, _, name = option.partition(".")
     if group == "trainer" and name:
         known = list(inspect.signature(Trainer).parameters)
         return f"there is no option {option}{_closest(name.partition('.')[0], known)}"
-    listed = ", ".join(_GROUPS)
-    return f"there is no option {option}{_closest(group, list(_GROUPS))}; there are {listed}"
+    listed = ", ".join(options)
+    return f"there is no option {option}{_closest(group, options)}; there are {listed}"
 
 
 def _wrong_argument(option: str, path: str) -> str:
@@ -104,7 +125,7 @@ def _wrong_argument(option: str, path: str) -> str:
     return f"{name} has no argument {option!r}{_closest(option, known)}; it has {', '.join(known)}"
 
 
-def _wrong_class(path: str, key: str) -> str:
+def _wrong_class(path: str, key: str, fitting: Sequence[str]) -> str:
     module, _, name = path.rpartition(".")
     if module:
         try:
@@ -112,8 +133,10 @@ def _wrong_class(path: str, key: str) -> str:
         except ImportError as error:
             return f"there is no class {path}: {error}. {_own_class()}"
         return f"there is no class {name} in {module}{_closest(name, there)}"
-    known = sorted(_known_classes(key.rpartition(".")[2]))
+    known = sorted(_known_classes(key, fitting))
     listed = f"; known are {', '.join(known)}" if known else ""
+    if name in set(_known_classes(key)) - set(known):
+        return f"{name} is of another kind{listed}"
     return f"there is no class {name}{_closest(name, known)}{listed}. {_own_class()}"
 
 
@@ -124,12 +147,14 @@ def _own_class() -> str:
     )
 
 
-def _known_classes(key: str) -> Iterator[str]:
+def _known_classes(key: str, fitting: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what may stand under a key: where some of ``fitting`` may, only what is one of them."""
     if key == "network":
         names = spcnn_lightning.networks.__all__
         yield from (name for name in names if isinstance(_network(name), type))
     elif key in _BASES:
-        found = (kind for base in _BASES[key] for kind in (base, *_subclasses(base)))
+        bases = [base for base in _BASES[key] if base.__name__ in fitting] or _BASES[key]
+        found = (kind for base in bases for kind in (base, *_subclasses(base)))
         yield from (kind.__name__ for kind in found if _is_ours(kind))
 
 
@@ -149,7 +174,7 @@ def _subclasses(kind: type) -> Iterator[type]:
         yield from _subclasses(child)
 
 
-def _closest(word: str, known: list[str]) -> str:
+def _closest(word: str, known: Sequence[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), by_lower, n=1)
     return f" (is it {by_lower[close[0]]!r}?)" if close else ""

@@ -261,7 +261,13 @@ def test_what_can_not_be_done_is_said_in_a_sentence(refused, words, message):
     [
         (
             ["fit", "--data.source", "PenDigit8"],
-            "(is it 'PenDigits8'?); known are Array",
+            "(is it 'PenDigits8'?); known are Assamese",
+        ),
+        (["fit", "--data.source", "Digits"], "Digits is of another kind; known are Assamese"),
+        (["fit", "--data.source", "Omniglot"], "Omniglot needs root: give --data.source.root"),
+        (
+            ["fit", "--data.encoder", "Encodings", "--data.encoder.encoders", "[Octogram, Sped]"],
+            "data.encoder.encoders: there is no class Sped (is it 'Speed'?); known are Bitmap",
         ),
         (["fit", "--data.encoder", "Octogramm"], "known are Bitmap, Curvature, Encodings"),
         (["fit", "--data.batch_size", "0"], "batch_size is 0: it needs at least 1"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, Namespace
 
 DESCRIPTIONS = {
     "prepare": "Convert a source into a folder of shards, which the source Shards reads from disk "
@@ -51,7 +51,7 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     if action == "show" and any(option.startswith("--config") for option in rest):
         return _show_config(rest, f"{prog} {word} {action}")
     parser = _parser(action, f"{prog} {word} {action}")
-    config = parser.parse_args(_with_source(rest, shards=action != "prepare"))
+    config = _parse(parser, _with_source(rest, shards=action != "prepare"))
     described = config.source.as_dict()
     source = _build(described)
     if action == "prepare":
@@ -77,7 +77,9 @@ def _parser(action: str, prog: str) -> ArgumentParser:
     from spcnn_lightning.datamodules.pictures import PictureSource
     from spcnn_lightning.datamodules.sources import StrokeSource
 
-    parser = ArgumentParser(prog=prog, description=DESCRIPTIONS[action], allow_abbrev=False)
+    parser = ArgumentParser(
+        prog=prog, description=DESCRIPTIONS[action], allow_abbrev=False, exit_on_error=False
+    )
     kinds = (StrokeSource, PictureSource) if action == "show" else (StrokeSource,)
     parser.add_subclass_arguments(kinds, "source", required=True)
     if action in ("prepare", "info"):
@@ -95,6 +97,21 @@ def _parser(action: str, prog: str) -> ArgumentParser:
         _add_show_options(parser, ["train", "test"])
         parser.add_argument("--seed", type=int, default=0, help="decides which")
     return parser
+
+
+def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """Return the arguments parsed; what is wrong with them becomes one sentence."""
+    from jsonargparse import ArgumentError
+
+    from spcnn_lightning.cli import ConfigError
+    from spcnn_lightning.cli_advice import advice
+
+    try:
+        return parser.parse_args(arguments)
+    except ArgumentError as error:
+        options = [name.replace("_", "-") for name in parser.get_defaults().as_dict()]
+        otherwise = f"{error} ({parser.prog} --help shows the options)"
+        raise ConfigError(advice(str(error), options) or otherwise) from error
 
 
 def _add_show_options(parser: argparse.ArgumentParser, parts: list[str]) -> None:

@@ -184,6 +184,31 @@ def test_wrong_words_are_explained(folder, capsys):
     assert "--samples is 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("info --source CanvasJsom", "no class CanvasJsom (is it 'CanvasJson'?); known are Assam"),
+        ("info --source Digits", "source: Digits is of another kind; known are Assamese"),
+        ("show --source Digit", "(is it 'Digits'?); known are ArrayPictures"),
+        ("info --source CanvasJson", "CanvasJson needs root: give --source.root VALUE"),
+        ("info --source CanvasJson --root x --part y", "(is it 'parts'?); there are source, parts"),
+        ("prepare --source PenDigits8 --out x --skip-damage", "(is it 'skip-damaged'?)"),
+        ("info --source CanvasJson --source.folder x", "CanvasJson has no argument 'folder'"),
+        ("info --source mine.Strokes", "source: there is no class mine.Strokes: No module named"),
+        ("prepare --source PenDigits8", "required: out (spcnn data prepare --help shows the opt"),
+        ("show --source PenDigits8 --samples x", "samples is 'x': it needs to be of type int"),
+        ("show --source PenDigits8 --part val", "invalid choice: 'val'"),
+        ("show --source FewLabels --source.source X", "source.source: there is no class X"),
+    ],
+)
+def test_mistyped_options_are_answered_in_a_sentence(words, message, capsys):
+    assert run(*words.split()) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 2
+    assert "usage" not in printed
+
+
 def test_a_png_holds_the_pixels():
     picture = torch.arange(3 * 2 * 5, dtype=torch.uint8).reshape(3, 2, 5)
     data = png(picture)
