@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.characters import LabelledSamples, Subset
 from spcnn_lightning.datamodules.splits import split_validation
@@ -29,6 +32,16 @@ class Source(Protocol):
     def check(self) -> None:
         """Raise `DataError` if a file is missing."""
         ...
+
+
+def check_labels(labels: NDArray[np.int64], source: Source) -> None:
+    """Raise `DataError` if a label is beyond the classes of its source."""
+    classes = source.num_classes
+    if len(labels) and labels.max() >= classes:
+        raise DataError(
+            f"{type(source).__name__} gave label {labels.max()}, but has {classes} classes: "
+            f"labels are numbers from 0 to {classes - 1}"
+        )
 
 
 class Parts(Generic[T]):
@@ -90,12 +103,7 @@ class Parts(Generic[T]):
         self._parts["val"] = Subset(everything, held_out)
 
     def _checked(self, samples: LabelledSamples[T]) -> LabelledSamples[T]:
-        classes = self.source.num_classes
-        if len(samples) and samples.labels.max() >= classes:
-            raise DataError(
-                f"{type(self.source).__name__} gave label {samples.labels.max()}, but has "
-                f"{classes} classes: labels are numbers from 0 to {classes - 1}"
-            )
+        check_labels(samples.labels, self.source)
         if self.check is not None and len(samples):
             self.check(samples.select([0]), type(self.source).__name__)
         return samples

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spcnn_lightning.core.errors import DataError, SpcnnError
+
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
@@ -54,6 +56,18 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     config = _parse(parser, _with_source(rest, shards=action != "prepare"))
     described = config.source.as_dict()
     source = _build(described)
+    _require_words(source)
+    try:
+        _run(action, source, described, config)
+    except SpcnnError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{type(source).__name__}: {error}") from error
+    return 0
+
+
+def _run(action: str, source: Any, described: Any, config: Namespace) -> None:
+    """Do what was asked for, with the source that was built from its description."""
     if action == "prepare":
         from spcnn_lightning.commands.data_prepare import prepare_with_progress
 
@@ -67,7 +81,14 @@ def main(word: str, arguments: list[str], prog: str) -> int:
         from spcnn_lightning.commands.data_show import show
 
         show(source, config.part, config.samples, config.out, config.seed)
-    return 0
+
+
+def _require_words(source: Any) -> None:
+    """Raise `DataError` if somebody's source does not say what every source has to."""
+    for name in ("class_names", "citation"):
+        if not hasattr(source, name):
+            kind = type(source).__name__
+            raise DataError(f"{kind} has no {name}: set it in the class, or in its __init__")
 
 
 def _parser(action: str, prog: str) -> ArgumentParser:
@@ -141,8 +162,6 @@ def _build(described: Any) -> Any:
     """Return the source that was described, of the kind that the parser accepted."""
     if not (isinstance(described, dict) and "class_path" in described):
         return described
-    from spcnn_lightning.core.errors import DataError
-
     arguments = {name: _build(value) for name, value in described.get("init_args", {}).items()}
     module, _, name = described["class_path"].rpartition(".")
     kind = getattr(importlib.import_module(module), name)

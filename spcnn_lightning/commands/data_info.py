@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.parts import check_labels
 from spcnn_lightning.datamodules.sources import Shards, StrokeSource
 from spcnn_lightning.datamodules.sources.base import refuse
 
@@ -40,7 +41,7 @@ def describe_part(source: StrokeSource, part: str) -> str:
     """Return the counts of a part in words.
 
     Raises:
-        DataError: If it holds nothing.
+        DataError: If it holds nothing, or a label beyond the classes of the source.
     """
     per_class = np.zeros(source.num_classes, np.int64)
     strokes = points = 0
@@ -48,6 +49,7 @@ def describe_part(source: StrokeSource, part: str) -> str:
     recorded: set[str] = set()
     for piece in source.pieces(part):
         for some in piece.read(refuse):
+            check_labels(some.labels, source)
             per_class += np.bincount(some.labels, minlength=len(per_class))
             strokes += len(some.point_offsets) - 1
             points += len(some.points)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.preparing import Progress, prepare
 from spcnn_lightning.datamodules.sources import StrokeSource
 
@@ -23,13 +24,15 @@ def prepare_with_progress(
     """Prepare a source and say on the screen how far it is and what came of it.
 
     Raises:
-        DataError: As `prepare`.
+        DataError: As `prepare`, or if ``out`` cannot be written.
     """
     bar = _Bar(sys.stderr)
     try:
         manifest = prepare(
             source, out, description, parts=parts, skip_damaged=skip_damaged, report=bar.show
         )
+    except OSError as error:
+        raise DataError(f"cannot prepare {out}: {error}") from error
     finally:
         bar.end_line()
     for part, shard in manifest.parts.items():

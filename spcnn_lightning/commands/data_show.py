@@ -24,6 +24,7 @@ from spcnn_lightning.datamodules import (
     Scaling,
 )
 from spcnn_lightning.datamodules.joining import concatenate
+from spcnn_lightning.datamodules.parts import check_labels
 from spcnn_lightning.datamodules.randomness import seeded_order
 from spcnn_lightning.datamodules.sources import StrokeSource
 from spcnn_lightning.datamodules.sources.base import refuse
@@ -40,9 +41,10 @@ def show(
     """Draw some characters or pictures of a part, undistorted, into a PNG file.
 
     Raises:
-        DataError: If the part holds nothing or is damaged, or ``samples`` is not positive.
+        DataError: If the part holds nothing or is damaged, ``samples`` is not positive, or ``out``
+            cannot be written.
     """
-    require_samples(samples)
+    check_request(samples, out)
     channel: int | None = 0
     if isinstance(source, PictureSource):
         batch, labels = _pictures(source, part, samples, seed)
@@ -51,21 +53,31 @@ def show(
         strokes = choose(source, part, samples, seed)
         dataset = HandwritingDataset(strokes, Rasteriser((FIELD, FIELD), BOX, Bitmap()))
         batch, labels = dataset.prepare(range(len(strokes)))
+    check_labels(labels.numpy(), source)
     captions = [source.class_names[label] for label in labels.tolist()]
     write(draw_samples(batch, range(len(captions)), channel), captions, out)
     kind = "pictures" if isinstance(source, PictureSource) else "characters"
     print(f"{len(captions)} {kind} of the {part} part: {out}")
 
 
-def require_samples(samples: int) -> None:
-    """Raise `DataError` if the number of samples is not positive."""
+def check_request(samples: int, out: Path) -> None:
+    """Raise `DataError` if there is nothing to draw, or no folder to write it to."""
     if samples < 1:
         raise DataError(f"--samples is {samples}, expected at least 1")
+    if not out.parent.is_dir():
+        raise DataError(f"--out is {out}, and {out.parent} is no folder: create it first")
 
 
 def write(drawings: Sequence[Tensor], captions: Sequence[str], out: Path) -> None:
-    """Write drawings, each uint8 of shape (3, H, W), into a PNG file."""
-    out.write_bytes(png(draw_gallery(drawings, captions)))
+    """Write drawings, each uint8 of shape (3, H, W), into a PNG file.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        out.write_bytes(png(draw_gallery(drawings, captions)))
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be written: {error}") from error
 
 
 def _pictures(

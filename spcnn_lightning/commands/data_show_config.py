@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from spcnn_lightning.commands.data_show import COLOURS, require_samples, write
+from spcnn_lightning.commands.data_show import COLOURS, check_request, write
 from spcnn_lightning.commands.experiment import load_experiment
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.modules.drawing import draw_samples
@@ -36,9 +36,10 @@ def show_config(
             channel of others.
 
     Raises:
-        SpcnnError: If the config cannot be used, data are missing or damaged, or the part is empty.
+        SpcnnError: If the config cannot be used, data are missing or damaged, the part is empty, or
+            ``out`` cannot be written.
     """
-    require_samples(samples)
+    check_request(samples, out)
     data = load_experiment(config, overrides).data
     data.prepare_data()
     data.setup("test" if part == "test" else "fit")

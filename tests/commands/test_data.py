@@ -209,6 +209,58 @@ def test_mistyped_options_are_answered_in_a_sentence(words, message, capsys):
     assert "usage" not in printed
 
 
+@pytest.mark.parametrize("place", ["file/x", "missing/x.png", "folder", "/proc/x"])
+def test_an_out_that_can_not_be_written_is_named(tmp_path, monkeypatch, capsys, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    shows = [["show", "--source", "Digits"], ["show", "--config", "digits_quick", *SMALL]]
+    prepares = [["prepare", "--source", "PenDigits8", "--parts", "test"]]
+    for words in shows if place == "missing/x.png" else shows + prepares:
+        assert run(*words, "--out", place) == 2
+        assert place in capsys.readouterr().err
+
+
+OWN = """
+from spcnn_lightning.datamodules import Strokes, StrokeSet, StrokeSource
+
+class Nameless(StrokeSource):
+    citation, label = "mine", 0
+    def train(self):
+        return StrokeSet.from_strokes([Strokes.from_lists([[(0, 0), (2, 3)]], self.label)])
+    test = train
+
+class Beyond(Nameless):
+    class_names, label = ("a", "b"), 2
+
+class Below(Nameless):
+    class_names, label = ("a", "b"), -1
+
+class Uncited(Beyond):
+    citation = property()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Nameless", "Nameless has no class_names"),
+        ("Uncited", "Uncited has no citation"),
+        ("Below", "Below: labels[0] is -1: class numbers start at 0"),
+        ("Beyond", "label 2"),
+    ],
+)
+def test_what_is_wrong_with_a_source_of_the_user_is_said(
+    tmp_path, monkeypatch, capsys, name, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
+    for words in (["info"], ["show"], ["prepare", "--out", "out"]):
+        assert run(*words, "--source", f"my_own.{name}") == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_png_holds_the_pixels():
     picture = torch.arange(3 * 2 * 5, dtype=torch.uint8).reshape(3, 2, 5)
     data = png(picture)
