@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules.joining import OPTIONAL_FIELDS
 from spcnn_lightning.datamodules.parts import check_labels
 from spcnn_lightning.datamodules.sources import Shards, StrokeSource
 from spcnn_lightning.datamodules.sources.base import refuse
@@ -46,7 +48,7 @@ def describe_part(source: StrokeSource, part: str) -> str:
     per_class = np.zeros(source.num_classes, np.int64)
     strokes = points = 0
     writers: set[int] = set()
-    recorded: set[str] = set()
+    recorded: Counter[str] = Counter()  # characters that have it
     for piece in source.pieces(part):
         for some in piece.read(refuse):
             check_labels(some.labels, source)
@@ -55,14 +57,21 @@ def describe_part(source: StrokeSource, part: str) -> str:
             points += len(some.points)
             if some.writers is not None:
                 writers.update(np.unique(some.writers).tolist())
-            recorded |= {name for name in ("time", "pressure") if getattr(some, name) is not None}
+            for name in OPTIONAL_FIELDS:
+                recorded[name] += len(some) if getattr(some, name) is not None else 0
     characters = int(per_class.sum())
     if not characters:
         raise DataError(f"the {part} part holds no character")
     used = per_class[per_class > 0]
+
+    def partly(name: str) -> str:
+        having = recorded[name]
+        return "" if having == characters else f" (of {having:,} of {characters:,} characters)"
+
+    people = f"{len(writers):,} writers{partly('writers')}" if writers else "writers not known"
+    also = [f", {name}{partly(name)}" for name in ("pressure", "time") if recorded[name]]
     return (
         f"{characters:,} characters of {len(used):,} classes ({used.min():,} to {used.max():,} "
         f"each), {strokes / characters:.2f} strokes and {points / characters:.1f} points a "
-        f"character, {f'{len(writers):,} writers' if writers else 'writers not known'}"
-        f"{''.join(f', {name}' for name in sorted(recorded))}"
+        f"character, {people}{''.join(also)}"
     )

@@ -6,6 +6,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def _pictures(
 
 
 def choose(source: StrokeSource, part: str, samples: int, seed: int) -> StrokeSet:
-    """Return characters from pieces all over the part; of each only its beginning is read.
+    """Return points and labels from pieces all over the part; of each its beginning is read.
 
     Raises:
         DataError: If there is none.
@@ -107,7 +108,9 @@ def choose(source: StrokeSource, part: str, samples: int, seed: int) -> StrokeSe
     for number in chosen.tolist():
         some = next((s for s in pieces[number].read(refuse) if len(s)), None)
         if some is not None:
-            found.append(some.select(seeded_order(len(some), seed, number)[:each]))
+            few = some.select(seeded_order(len(some), seed, number)[:each])
+            # Drawing needs no more; writers, time and pressure may be known of some pieces only.
+            found.append(replace(few, writers=None, time=None, pressure=None, validate=False))
     strokes = concatenate(found)
     if not len(strokes):
         raise DataError(f"the {part} part holds no character")

@@ -4,6 +4,7 @@ import itertools
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,18 @@ import torch
 from PIL import Image
 
 from spcnn_lightning.commands import data_show, data_show_config
+from spcnn_lightning.commands.data_info import describe_part
 from spcnn_lightning.commands.data_show import png
 from spcnn_lightning.commands.main import main
-from spcnn_lightning.datamodules import ImagePaddingDataModule, PictureAugmentation
+from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.datamodules import (
+    ImagePaddingDataModule,
+    PictureAugmentation,
+    StrokeSet,
+    StrokeSource,
+)
+from spcnn_lightning.datamodules.preparing import prepare
+from spcnn_lightning.datamodules.sources.base import Piece
 from spcnn_lightning.modules.drawing import draw_samples
 
 DRAWING = [[[1, 2], [30, 40]], [[40, 2], [1, 30]]]
@@ -259,6 +269,32 @@ def test_what_is_wrong_with_a_source_of_the_user_is_said(
     for words in (["info"], ["show"], ["prepare", "--out", "out"]):
         assert run(*words, "--source", f"my_own.{name}") == 2
         assert message in capsys.readouterr().err
+
+
+class Mixed(StrokeSource):
+    """A piece with writers and time, and one without."""
+
+    class_names, citation = ("a", "b"), "mine"
+
+    def train(self):
+        raise AssertionError("read piece by piece")
+
+    test = train
+
+    def pieces(self, part):
+        plain = StrokeSet(np.float32([[0, 0], [3, 2]]), [0, 2], [0, 1], [1])
+        timed = replace(plain, labels=[0], writers=[7], time=[0, 9])
+        return [Piece(str(some), lambda _, some=some: iter([some])) for some in (timed, plain)]
+
+
+def test_what_only_some_characters_record_is_said_and_not_in_the_way_of_drawing(tmp_path):
+    described = describe_part(Mixed(), "train")
+    assert described.endswith("1 writers (of 1 of 2 characters), time (of 1 of 2 characters)")
+    strokes = data_show.choose(Mixed(), "train", 2, seed=0)
+    assert sorted(strokes.labels.tolist()) == [0, 1]
+    assert strokes.time is None
+    with pytest.raises(DataError, match="only some characters .* have time and writers"):
+        prepare(Mixed(), tmp_path / "out", {})
 
 
 def test_a_png_holds_the_pixels():
