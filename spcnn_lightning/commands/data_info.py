@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from spcnn_lightning.commands.progress_bar import ProgressBar
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.joining import OPTIONAL_FIELDS
 from spcnn_lightning.datamodules.parts import check_labels
+from spcnn_lightning.datamodules.preparing import Progress
 from spcnn_lightning.datamodules.sources import Shards, StrokeSource
 from spcnn_lightning.datamodules.sources.base import refuse
 
@@ -32,15 +35,27 @@ def print_info(source: StrokeSource, parts: Sequence[str]) -> None:
         if isinstance(source, Shards) and part not in source.manifest.parts:
             print(f"{part}: none")
             continue
-        print(f"{part}: {describe_part(source, part)}")
+        bar = ProgressBar(sys.stderr)
+        try:
+            described = describe_part(source, part, bar.show)
+        finally:
+            bar.end_line()
+        print(f"{part}: {described}")
     if isinstance(source, Shards) and source.manifest.num_left_out:
         print(f"left out as damaged: {source.manifest.num_left_out:,} records")
         for message in source.manifest.left_out:
             print(f"  {message}")
 
 
-def describe_part(source: StrokeSource, part: str) -> str:
+def describe_part(
+    source: StrokeSource, part: str, report: Callable[[Progress], None] = lambda _: None
+) -> str:
     """Return the counts of a part in words.
+
+    Args:
+        source: Its pieces are read one after the other.
+        part: "train" or "test".
+        report: Is told after each piece.
 
     Raises:
         DataError: If it holds nothing, or a label beyond the classes of the source.
@@ -49,7 +64,8 @@ def describe_part(source: StrokeSource, part: str) -> str:
     strokes = points = 0
     writers: set[int] = set()
     recorded: Counter[str] = Counter()  # characters that have it
-    for piece in source.pieces(part):
+    pieces = source.pieces(part)
+    for done, piece in enumerate(pieces, start=1):
         for some in piece.read(refuse):
             check_labels(some.labels, source)
             per_class += np.bincount(some.labels, minlength=len(per_class))
@@ -59,6 +75,7 @@ def describe_part(source: StrokeSource, part: str) -> str:
                 writers.update(np.unique(some.writers).tolist())
             for name in OPTIONAL_FIELDS:
                 recorded[name] += len(some) if getattr(some, name) is not None else 0
+        report(Progress(part, done, len(pieces), int(per_class.sum())))
     characters = int(per_class.sum())
     if not characters:
         raise DataError(f"the {part} part holds no character")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from spcnn_lightning.commands.progress_bar import ProgressBar
 from spcnn_lightning.core.errors import DataError
-from spcnn_lightning.datamodules.preparing import Progress, prepare
+from spcnn_lightning.datamodules.preparing import prepare
 from spcnn_lightning.datamodules.sources import StrokeSource
-
-WIDTH = 30
 
 
 def prepare_with_progress(
@@ -26,7 +25,7 @@ def prepare_with_progress(
     Raises:
         DataError: As `prepare`, or if ``out`` cannot be written.
     """
-    bar = _Bar(sys.stderr)
+    bar = ProgressBar(sys.stderr)
     try:
         manifest = prepare(
             source, out, description, parts=parts, skip_damaged=skip_damaged, report=bar.show
@@ -41,36 +40,3 @@ def prepare_with_progress(
         print(f"left out as damaged: {manifest.num_left_out:,} records, listed in manifest.json")
     print(f"written: {out}")
     print(f"in a config: source: {{class_path: Shards, init_args: {{root: {out}}}}}")
-
-
-class _Bar:
-    """One line for each part, drawn again and again; in a file, one line for each tenth."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream, self.redraws = stream, stream.isatty()
-        self.part = ""
-        self.tenth = -1
-        self.open_line = False
-
-    def show(self, progress: Progress) -> None:
-        if progress.message:
-            self.end_line()
-            print(f"left out: {progress.message}", file=self.stream)
-            return
-        share = progress.done / progress.total
-        if progress.part != self.part:
-            self.end_line()
-            self.part, self.tenth = progress.part, -1
-        if self.redraws or int(10 * share) > self.tenth:
-            self.tenth = int(10 * share)
-            bar = ("#" * int(WIDTH * share)).ljust(WIDTH, "-")
-            text = f"{self.part:5} {bar} {share:4.0%}  {progress.characters:,} characters"
-            print(f"\r{text}" if self.redraws else text, end="", file=self.stream, flush=True)
-            self.open_line = True
-            if not self.redraws:
-                self.end_line()
-
-    def end_line(self) -> None:
-        if self.open_line:
-            print(file=self.stream)
-        self.open_line = False

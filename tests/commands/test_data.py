@@ -157,9 +157,10 @@ def _keeping(drawn, draw):
 
 def test_a_source_is_described_without_preparing(folder, capsys):
     assert run("info", "--source=CanvasJson", "--root=ink", "--parts", "train") == 0
-    out = capsys.readouterr().out
-    assert "train: 9 characters" in out
-    assert "test:" not in out
+    printed = capsys.readouterr()
+    assert "train: 9 characters" in printed.out
+    assert "test:" not in printed.out
+    assert printed.err == "train ############################## 100%  9 characters\n"
 
 
 def test_a_class_of_the_user_is_found_beside_the_command(folder, capsys):
