@@ -30,7 +30,7 @@ from spcnn_lightning.datamodules.randomness import seeded_order
 from spcnn_lightning.datamodules.sources import StrokeSource
 from spcnn_lightning.datamodules.sources.base import refuse
 from spcnn_lightning.datamodules.strokes import StrokeSet
-from spcnn_lightning.modules.drawing import draw_gallery, draw_samples
+from spcnn_lightning.modules.drawing import columns_for, draw_gallery, draw_samples, has_matplotlib
 
 FIELD, BOX = 96, 80
 COLOURS = 3
@@ -56,9 +56,9 @@ def show(
         batch, labels = dataset.prepare(range(len(strokes)))
     check_labels(labels.numpy(), source)
     captions = [source.class_names[label] for label in labels.tolist()]
-    write(draw_samples(batch, range(len(captions)), channel), captions, out)
     kind = "pictures" if isinstance(source, PictureSource) else "characters"
-    print(f"{len(captions)} {kind} of the {part} part: {out}")
+    drawings = draw_samples(batch, range(len(captions)), channel)
+    write(drawings, captions, out, f"{len(captions)} {kind} of the {part} part")
 
 
 def check_request(samples: int, out: Path) -> None:
@@ -69,8 +69,10 @@ def check_request(samples: int, out: Path) -> None:
         raise DataError(f"--out is {out}, and {out.parent} is no folder: create it first")
 
 
-def write(drawings: Sequence[Tensor], captions: Sequence[str], out: Path) -> None:
-    """Write drawings, each uint8 of shape (3, H, W), into a PNG file.
+def write(drawings: Sequence[Tensor], captions: Sequence[str], out: Path, what: str) -> None:
+    """Write drawings, each uint8 of shape (3, H, W), into a PNG file, and say what they are.
+
+    Captions that can't be drawn, for want of matplotlib, are printed.
 
     Raises:
         DataError: If it cannot be written.
@@ -79,6 +81,14 @@ def write(drawings: Sequence[Tensor], captions: Sequence[str], out: Path) -> Non
         out.write_bytes(png(draw_gallery(drawings, captions)))
     except OSError as error:
         raise DataError(f"--out {out} cannot be written: {error}") from error
+    print(f"{what}: {out}")
+    if any(captions) and not has_matplotlib():
+        print(
+            "classes, row by row (pip install 'spcnn-lightning[viz]' writes them into the picture):"
+        )
+        columns = columns_for(len(captions))
+        for start in range(0, len(captions), columns):
+            print(" ", *captions[start : start + columns], sep="  ")
 
 
 def _pictures(

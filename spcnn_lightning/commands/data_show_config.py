@@ -65,11 +65,8 @@ def show_config(
         data.teardown("fit")
     if not drawings:
         raise DataError(f"the {part} part of {config} holds no sample")
-    write(drawings, captions, out)
-    print(
-        f"{len(drawings)} samples of the {part} part, {sites / len(drawings):.1f} active sites in "
-        f"the mean: {out}"
-    )
+    mean = f"{sites / len(drawings):.1f} active sites in the mean"
+    write(drawings, captions, out, f"{len(drawings)} samples of the {part} part, {mean}")
 
 
 def _captions(batch: Any, count: int, names: Sequence[str] | None) -> list[str]:

@@ -74,9 +74,14 @@ def draw_samples(
     return pictures
 
 
+def columns_for(count: int) -> int:
+    """Return how many of so many pictures stand side by side in a grid."""
+    return math.ceil(math.sqrt(count))
+
+
 def grid(pictures: Sequence[Tensor], columns: int | None = None) -> Tensor:
     """Put pictures of equal shape (3, H, W) into a grid with grey lines between them."""
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    columns = columns or columns_for(len(pictures))
     rows = math.ceil(len(pictures) / columns)
     _, height, width = pictures[0].shape
     sheet = torch.full(
@@ -91,11 +96,11 @@ def grid(pictures: Sequence[Tensor], columns: int | None = None) -> Tensor:
 
 def draw_gallery(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
     """Put pictures into a grid with captions; without matplotlib, the grid alone."""
-    if not _has_matplotlib():
+    if not has_matplotlib():
         return grid(pictures)
     from matplotlib.figure import Figure
 
-    columns = math.ceil(math.sqrt(len(pictures)))
+    columns = columns_for(len(pictures))
     rows = math.ceil(len(pictures) / columns)
     figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
     for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True), start=1):
@@ -132,7 +137,7 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str] | None = None) -> 
     if len(matrix) > _MOST_CLASSES:
         shown = (errors.sum(0) + errors.sum(1)).topk(_MOST_CLASSES).indices.sort().values
     part, wrong = matrix[shown][:, shown], errors[shown][:, shown]
-    if not _has_matplotlib():
+    if not has_matplotlib():
         ink = wrong / wrong.max().clamp(min=1)
         return _enlarged(_coloured(ink))
     names = [plain(names[number]) for number in shown.tolist()]
@@ -205,5 +210,6 @@ def _enlarged(picture: Tensor) -> Tensor:
     return picture.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
 
 
-def _has_matplotlib() -> bool:
+def has_matplotlib() -> bool:
+    """Whether there are captions: the extra viz is installed."""
     return importlib.util.find_spec("matplotlib") is not None

@@ -1,5 +1,6 @@
 """``spcnn data`` on small files."""
 
+import importlib.util
 import itertools
 import json
 import struct
@@ -17,6 +18,7 @@ from spcnn_lightning.commands.data_show import png
 from spcnn_lightning.commands.main import main
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import (
+    CanvasJson,
     ImagePaddingDataModule,
     PictureAugmentation,
     StrokeSet,
@@ -270,6 +272,22 @@ def test_what_is_wrong_with_a_source_of_the_user_is_said(
     for words in (["info"], ["show"], ["prepare", "--out", "out"]):
         assert run(*words, "--source", f"my_own.{name}") == 2
         assert message in capsys.readouterr().err
+
+
+def test_without_matplotlib_classes_are_printed_in_the_order_of_the_pictures(
+    folder, monkeypatch, capsys
+):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "matplotlib" else find_spec(n, *a)
+    )
+    words = ["show", "--source", "CanvasJson", "--root", "ink", "--samples", "5"]
+    assert run(*words) == 0
+    labels = data_show.choose(CanvasJson("ink"), "train", 5, seed=0).labels
+    names = ["abé"[label] for label in labels]
+    printed = capsys.readouterr().out
+    assert "pip install 'spcnn-lightning[viz]'" in printed
+    assert f"\n   {'  '.join(names[:3])}\n   {'  '.join(names[3:])}\n" in printed
 
 
 class Mixed(StrokeSource):

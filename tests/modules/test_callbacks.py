@@ -93,7 +93,7 @@ def test_pictures_of_samples_confusion_and_mistakes(
 ):
     if matplotlib:
         pytest.importorskip("matplotlib", reason="needs the extra 'viz'")
-    monkeypatch.setattr(drawing, "_has_matplotlib", lambda: matplotlib)
+    monkeypatch.setattr(drawing, "has_matplotlib", lambda: matplotlib)
     module, pictures = make_module(), PictureLogger(num_samples=4)
     trainer = make_trainer(callbacks=[pictures], logger=album)
     trainer.fit(module, data)
