@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spcnn_lightning.adapters import torch_ways
+from spcnn_lightning.adapters.torch_dense import WEIGHT_COST, DenseBox, box_of
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Capabilities, OpRequest
@@ -16,15 +17,19 @@ GATHER_COST = 100
 """Multiply-adds that take the time of moving one number (measured order of magnitude)."""
 TAP_COST = 7_000_000
 """Multiply-adds that take the time of the calls for one tap alone, about 0.15 ms with backward."""
+CLEAR_GAIN = 0.8
+"""A dense box is taken if it costs at most this share of the best other way: costs are rough."""
 
 
 class TorchBackend:
     """Sparse convolution in torch operations alone: the reference and the default.
 
-    One of three ways to the same sum is taken for each call. *Project first*: one matrix product
+    One of four ways to the same sum is taken for each call. *Project first*: one matrix product
     to all taps, then a sum of gathered rows; exact work where every input reaches all taps.
     *Gather first*: the windows side by side, then one product; best for few input channels.
     *By tap*: a product for each tap on the pairs alone; best for strided and submanifold maps.
+    *Dense box*: torch's dense convolution of the box around the sites; best where the sites fill
+    it, on CPUs alone.
     Buffers are bounded in size; what the backward pass can gather again is not kept.
     """
 
@@ -67,5 +72,13 @@ class TorchBackend:
         if rows_in * taps * c_out > torch_ways.MAX_BUFFER:
             del work[ProjectFirst]
         way = min(work, key=work.__getitem__)
-        out: Tensor = way.apply(features, weight, kernel_map, transposed)  # type: ignore[no-untyped-call]  # torch's
+        out: Tensor
+        least = weight.numel() * (rows_out + WEIGHT_COST)
+        if not transposed and least < work[way] and (box := box_of(kernel_map, features)):
+            products, moved = box.work(c_in, c_out)
+            cost = products + GATHER_COST * moved
+            if cost < CLEAR_GAIN * work[way] and box.fits(c_in, c_out):
+                out = DenseBox.apply(features, weight, box)  # type: ignore[no-untyped-call]  # torch's
+                return out
+        out = way.apply(features, weight, kernel_map, transposed)  # type: ignore[no-untyped-call]  # torch's
         return out

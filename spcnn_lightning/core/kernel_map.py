@@ -26,7 +26,10 @@ class KernelMap(SiteMap):
             or M where there is none.
         out_to_in: int64, shape (M, K): the input row under tap k of output row m, or N where
             that site is not active.
+        input_coords: int32, shape (N, 1 + D): the input sites; None if the builder kept none.
     """
+
+    input_coords: Tensor | None = None
 
     def __init__(self, geometry: ConvGeometry, output: ActiveSet, in_to_out: Tensor) -> None:
         super().__init__(geometry, output)
@@ -85,6 +88,7 @@ class KernelMap(SiteMap):
         """Return the same map with every tensor passed through ``move``."""
         moved = KernelMap(self.geometry, self.output.relocated(move, memo), move(self.in_to_out))
         moved._input_shape = self._input_shape
+        moved.input_coords = None if self.input_coords is None else move(self.input_coords)
         return moved
 
 
@@ -111,7 +115,7 @@ def build_kernel_map(active_set: ActiveSet, geometry: ConvGeometry) -> KernelMap
             "build the geometry with ConvGeometry.submanifold(kernel_size, dilation)"
         )
     result = _compiled(active_set, geometry, shape) or _built(active_set, geometry, shape)
-    result._input_shape = active_set.spatial_shape
+    result._input_shape, result.input_coords = active_set.spatial_shape, active_set.coords
     return result
 
 
