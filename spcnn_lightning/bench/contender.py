@@ -83,6 +83,8 @@ class Contender:
         engine: The library, for people.
         network: Holds the parameters.
         stages: The network in pieces, in order.
+        whole: The network as one. It may leave out work that its layers alone do, as that on
+            features which dropout drops.
         fresh: Returns the input of one repetition, with nothing cached on it.
         setting: Where it runs.
         spies: Around the backends that it uses; none if it is dense.
@@ -92,6 +94,7 @@ class Contender:
     engine: str
     network: nn.Module
     stages: list[Stage]
+    whole: Callable[[Any], Any]
     fresh: Callable[[], Any]
     setting: Setting
     spies: list[BackendSpy]
@@ -99,9 +102,7 @@ class Contender:
     def forward(self, value: Any) -> Any:
         """Return the network's result."""
         with self.setting.context():
-            for _, stage in self.stages:
-                value = stage(value)
-        return value
+            return self.whole(value)
 
     def calls(self) -> dict[str, int]:
         """Return how often each verb of the backends was called."""

@@ -57,6 +57,7 @@ def make_contender(
         ", ".join(engines.values()),
         own,
         stages_of(own),
+        own,
         lambda: with_fresh_sites(ready),
         setting,
         spies,

@@ -22,7 +22,7 @@ from spcnn_lightning.networks import SparseNetwork
 from spcnn_lightning.reference.dense import TORCH_DIMENSIONS
 from spcnn_lightning.reference.dense_field import DenseField
 from spcnn_lightning.reference.export import ExportError
-from spcnn_lightning.reference.twin import dense_twin, export_dense
+from spcnn_lightning.reference.twin import DenseTwin, dense_twin, export_dense
 
 DENSE_NAMES = ("dense", "dense_channels_last")
 """The dense twin as a contender, in torch's default and in its channels-last memory format."""
@@ -56,10 +56,18 @@ def make_dense_contender(
         plain = cast(nn.Module, plain.to(memory_format=layout))  # type: ignore[call-overload]
         field = field.contiguous(memory_format=layout)
     if isinstance(plain, nn.Sequential):
-        return Contender(name, engine, plain, stages, field.detach, setting, [])
+        return Contender(name, engine, plain, stages, plain, field.detach, setting, [])
     ground = batch.ground_state.to(setting.device, setting.dtype)
+    twin = cast(DenseTwin, plain)
     return Contender(
-        name, engine, plain, stages, lambda: DenseField(field, ground, mask), setting, []
+        name,
+        engine,
+        plain,
+        stages,
+        lambda x: twin.run(x.values, x.ground_state, x.mask),
+        lambda: DenseField(field, ground, mask),
+        setting,
+        [],
     )
 
 

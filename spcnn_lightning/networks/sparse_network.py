@@ -10,6 +10,7 @@ from spcnn_lightning.adapters import check_name
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.nn import Readout, SparseConv
 from spcnn_lightning.nn.pooling import ReadoutMode
+from spcnn_lightning.nn.thinning import Step, without_dropped
 
 
 class SparseNetwork(nn.Module):
@@ -27,7 +28,11 @@ class SparseNetwork(nn.Module):
         layers: ``nn.ModuleList`` of the sparse layers.
         readout: The `Readout`.
         classifier: ``nn.Linear``, on the readout.
+        compute_dropped: Whether features that a `FeatureDropout` drops are computed and masked,
+            as by the layers alone; False. Only rounding and speed differ.
     """
+
+    compute_dropped = False
 
     def __init__(
         self,
@@ -95,8 +100,13 @@ class SparseNetwork(nn.Module):
                 f"the network takes {self.in_channels} channels on a field {self.spatial_shape}, "
                 f"the batch has {batch.num_channels} on {batch.spatial_shape}"
             )
-        for layer in self.layers:
-            batch = layer(batch)
+        layers = list(self.layers)
+        steps: Sequence[Step] = layers
+        # The dense twin runs this, too, and masks.
+        if type(batch) is SparseBatch and not self.compute_dropped:
+            steps = without_dropped(layers)
+        for step in steps:
+            batch = step(batch)
         return batch
 
     def forward(self, batch: SparseBatch) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spcnn_lightning.adapters import check_name
 from spcnn_lightning.core.active_set import ActiveSet
@@ -60,9 +60,18 @@ class SparseConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         initialise(self.weight, "he")
 
-    def forward(self, batch: SparseBatch) -> SparseBatch:
-        """Return the convolved batch; see `spcnn_lightning.nn.functional.sparse_conv`."""
-        return functional.sparse_conv(batch, self.weight, self.bias, self.geometry, self.backend)
+    def forward(
+        self, batch: SparseBatch, inputs: Tensor | None = None, outputs: Tensor | None = None
+    ) -> SparseBatch:
+        """Return the convolved batch; see `spcnn_lightning.nn.functional.sparse_conv`.
+
+        Args:
+            batch: Of C_in channels, or of those in ``inputs``.
+            inputs: int64: the input channels that the batch has; all if not given.
+            outputs: int64: the output channels to compute; all if not given.
+        """
+        weight, bias = _part_of(self, inputs, outputs)
+        return functional.sparse_conv(batch, weight, bias, self.geometry, self.backend)
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""
@@ -125,10 +134,26 @@ class NetworkInNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         initialise(self.weight, "he")
 
-    def forward(self, batch: SparseBatch) -> SparseBatch:
-        """Return the batch with C_out channels, on the same sites."""
-        return functional.linear(batch, self.weight, self.bias)
+    def forward(
+        self, batch: SparseBatch, inputs: Tensor | None = None, outputs: Tensor | None = None
+    ) -> SparseBatch:
+        """Return the batch with C_out channels, on the same sites; arguments as `SparseConv`."""
+        return functional.linear(batch, *_part_of(self, inputs, outputs))
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""
         return f"{self.in_channels}, {self.out_channels}, bias={self.bias is not None}"
+
+
+def _part_of(
+    layer: SparseConv | NetworkInNetwork, inputs: Tensor | None, outputs: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return weights and bias of some channels."""
+    weight: Tensor = layer.weight
+    bias: Tensor | None = layer.bias
+    if inputs is not None:
+        weight = weight.index_select(-2, inputs)
+    if outputs is not None:
+        weight = weight.index_select(-1, outputs)
+        bias = None if bias is None else bias.index_select(0, outputs)
+    return weight, bias

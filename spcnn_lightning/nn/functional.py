@@ -203,6 +203,11 @@ def field_max(batch: SparseBatch) -> Tensor:
     return floor.scatter_reduce(0, index, batch.features, "amax")
 
 
+def is_recomputing() -> bool:
+    """Return whether a forward pass runs within a backward pass, as torch.utils.checkpoint does."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
 def cast_together(features: Tensor, ground: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     """Bring the operands of a product to one dtype: autocast's, if it is on.
 

@@ -82,6 +82,8 @@ class BatchNorm(nn.Module):
         mean = total / count
         deviations = (rows - mean).square().sum(0) + inactive * (ground - mean).square()
         squares = sum_over_processes(deviations) if self.synchronised else deviations
+        if functional.is_recomputing():  # the first pass has updated them
+            return mean, squares / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             if count > 1:

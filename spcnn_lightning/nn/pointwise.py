@@ -35,8 +35,11 @@ class FeatureDropout(nn.Module):
     """Batchwise dropout: one mask of features for all samples, sites and the ground state.
 
     In training exactly ``kept_features(C, p)`` of the C features are kept, and scaled by C / kept;
-    in evaluation the layer does nothing. The mask is a function of (``seed``, ``step``, ``layer``)
-    alone, drawn on the CPU: the same on all devices, ranks and backends, and after a resume.
+    in evaluation the layer does nothing. Alone the layer masks; in a `SparseNetwork` the features
+    that it drops are not computed (`spcnn_lightning.nn.thinning`), to the same results.
+
+    The mask is a function of (``seed``, ``step``, ``layer``) alone, drawn on the CPU: the same on
+    all devices, ranks and backends, and after a resume.
 
     Args:
         p: Share of the features to drop, 0 <= p < 1.
@@ -59,23 +62,41 @@ class FeatureDropout(nn.Module):
         self.seed = torch.initial_seed() if seed is None else seed
         self.step = 0
 
-    def mask(self, num_features: int) -> Tensor:
-        """Return the factors of this step, float32 on the CPU, shape (C,): 0 or C / kept."""
-        kept = kept_features(num_features, self.p)
+    @property
+    def drops(self) -> bool:
+        """Whether the layer does anything in its present mode."""
+        return self.training and self.p > 0
+
+    def kept(self, num_features: int) -> Tensor:
+        """Return the features that this step keeps, int64 on the CPU, ascending."""
         key = ((self.seed * 1_000_003 + self.step) * 1_000_003 + self.layer) % 2**63
         generator = torch.Generator().manual_seed(key)
         order = torch.randperm(num_features, generator=generator)
-        mask = torch.zeros(num_features)
-        mask[order[:kept]] = num_features / kept
-        return mask
+        return order[: kept_features(num_features, self.p)].sort().values
 
-    def forward(self, batch: SparseBatch) -> SparseBatch:
-        """Return the batch with dropped features in training, the batch itself in evaluation."""
-        if not self.training or self.p == 0:
+    def draw(self, num_features: int) -> Tensor:
+        """Return the features that this step keeps, and go on to the next step."""
+        kept = self.kept(num_features)
+        self.step += 1
+        return kept
+
+    def mask(self, num_features: int) -> Tensor:
+        """Return the factors of this step, float32 on the CPU, shape (C,): 0 or C / kept."""
+        kept = self.kept(num_features)
+        return torch.zeros(num_features).index_fill_(0, kept, num_features / len(kept))
+
+    def forward(self, batch: SparseBatch, num_features: int | None = None) -> SparseBatch:
+        """Return the batch with dropped features in training, the batch itself in evaluation.
+
+        With ``num_features`` the batch has the kept ones of so many alone, and they are scaled.
+        """
+        if not self.drops:
             return batch
+        if num_features is not None:
+            factor = float(torch.tensor(num_features / batch.num_channels))  # rounded as in masks
+            return functional.elementwise(batch, lambda rows: rows * factor)
         # A recomputation in the backward pass (torch.utils.checkpoint) repeats the last mask.
-        again = torch._C._current_graph_task_id() != -1
-        self.step -= again
+        self.step -= functional.is_recomputing()
         mask = self.mask(batch.num_channels).to(batch.features)
         self.step += 1
         return functional.elementwise(batch, lambda rows: rows * mask)

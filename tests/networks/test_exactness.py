@@ -189,3 +189,24 @@ def test_pooling_before_the_activation_is_the_network_of_the_paper(slope, make_i
 def test_an_activation_that_turns_values_round_stays_before_the_pooling():
     kinds = [type(layer) for layer in DeepCNet(1, 2, 1, 2, slope=-0.5).layers]
     assert kinds[:3] == [SparseConv, Activation, MaxPool]
+
+
+@pytest.mark.parametrize("family", [DeepCNet, DeepCNiN])
+def test_networks_do_not_compute_what_dropout_drops(family, make_input, assert_same):
+    network = family(3, 4, 2, 4, dropout=0.5).double()
+    randomise_biases(network)
+    masking = copy.deepcopy(network)
+    masking.compute_dropped = True
+    widths = []
+    for layer in network.layers:
+        layer.register_forward_hook(lambda layer, args, out: widths.append(out.num_channels))
+    data = make_input("mixed", network.spatial_shape, 2)
+    ours, gradients = results(network, data, dense=False)
+    theirs, expected = results(masking, data, dense=False)
+    assert_same([ours], [theirs])
+    for one, other in zip(gradients, expected, strict=True):
+        assert_same([one], [other])
+    assert set(widths) == {4, 6, 8}  # of 4, 8, 12, 16: all, 5/6, 2/3 and half of them
+    widths.clear()
+    network.eval()(data.sparse())
+    assert set(widths) == {4, 8, 12, 16}
