@@ -49,6 +49,7 @@ def make_spconv_contender(network: nn.Module, batch: SparseBatch, setting: Setti
         f"spconv {version} layers, no ground state".replace("  ", " "),
         plain,
         [(path, plain)],
+        plain,
         lambda: to_spconv_tensor(ready),
         setting,
         [],
