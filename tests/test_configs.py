@@ -148,6 +148,7 @@ def load(name: str) -> ModuleType:
 @pytest.mark.filterwarnings(
     "ignore:.*(many workers|logging interval|smaller than the logging|no logger folder)",
     "ignore:`isinstance",
+    "ignore:You're using the WeightAveraging callback, but loading a checkpoint outside",
 )
 def test_a_config_fits_tests_and_predicts(name, roots, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -155,7 +156,7 @@ def test_a_config_fits_tests_and_predicts(name, roots, tmp_path, monkeypatch):
     small += ["--trainer.accelerator", "cpu", "--data.batch_size", "10"]
     small += [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test", "predict")]
     small += SMALL_NETWORKS.get(name, ["--model.network.width", "3"])
-    small += ["--data.num_workers", "0"]
+    small += ["--data.num_workers", "0", "--trainer.strategy", "auto"]  # not of several processes
     data_set = name.partition("_")[0]
     if data_set in roots:
         small += ["--data.source.init_args.root", str(roots[data_set])]

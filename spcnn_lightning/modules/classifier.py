@@ -1,6 +1,7 @@
 """Training, evaluation and prediction of a network that maps a sparse batch to class scores."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any, Literal, cast
 
 import torch
@@ -121,6 +122,13 @@ class SparseClassifier(LightningModule):
         self._mean = TargetMean()
         self._engines: str | None = None
         self._announced = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SparseClassifier":
+        """Copy all but the two callables: a command line's lead to its trainer and processes."""
+        memo |= {id(made): made for made in (self.optimizer, self.lr_scheduler)}
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        twin.__dict__.update(deepcopy(self.__getstate__(), memo))
+        return twin
 
     def forward(self, batch: SparseBatch) -> Tensor:
         """Return the scores of each class, shape (B, C)."""

@@ -1,7 +1,9 @@
 """SparseClassifier: what it logs, keeps, prints and refuses."""
 
 import logging
+import threading
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -248,3 +250,14 @@ def test_number_of_classes_comes_from_the_network_or_the_caller(make_module: Mak
         SparseClassifier(module.network, torch.optim.SGD, num_classes=8)
     with pytest.raises(ValueError, match="Linear has no attribute num_classes: pass num_classes"):
         SparseClassifier(nn.Linear(1, 1), torch.optim.SGD)
+
+
+def test_a_copy_has_its_own_weights_and_the_callables_of_the_original(make_module: Make):
+    """Callbacks that average weights make one; what the command line hands over can't be copied."""
+    make_optimizer = partial(torch.optim.SGD, threading.Lock())
+    module = make_module(optimizer=make_optimizer, dropout=0.5)
+    twin = deepcopy(module)
+    assert twin.optimizer is make_optimizer
+    torch.testing.assert_close(twin.state_dict(), module.state_dict())
+    owned = {id(part) for part in (*module.modules(), *module.parameters(), module._mean)}
+    assert not owned & {id(part) for part in (*twin.modules(), *twin.parameters(), twin._mean)}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from spcnn_lightning.datamodules import HandwritingDataModule
@@ -69,6 +69,25 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     torch.testing.assert_close(
         resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
     )
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Be aware that when using `ckpt_path`, callbacks used",
+    "ignore:Checkpoint directory .* exists and is not empty",
+    "ignore:.*does not have many workers",
+)
+def test_averaged_weights_go_on_as_well(make_trainer: Callable[..., Trainer], tmp_path: Path):
+    unbroken = run(make_trainer, callbacks=[EMAWeightAveraging(decay=0.8)])
+    last = LastCheckpoint(every_n_steps=1, dirpath=str(tmp_path))
+    callbacks = [Dies(BATCHES + 2), EMAWeightAveraging(decay=0.8), last]
+    with pytest.raises(KeyError, match="switched off"):
+        run(make_trainer, callbacks=callbacks, enable_checkpointing=True)
+    resumed = run(make_trainer, tmp_path / "last.ckpt", callbacks=[EMAWeightAveraging(decay=0.8)])
+    torch.testing.assert_close(
+        resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
+    )
+    plain = run(make_trainer).network.state_dict()
+    assert any(not plain[key].equal(found) for key, found in resumed.network.state_dict().items())
 
 
 class DiesInValidation(Dies):
