@@ -1,5 +1,11 @@
 """Runs of several processes as a user starts them."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +58,88 @@ def test_the_config_for_several_processes_trains_resumes_and_tests(
     for part in ("state_dict", "current_model_state"):
         torch.testing.assert_close(resumed[part], unbroken[part], rtol=0, atol=1e-6)
     assert "test/error" in command("test", "--ckpt_path", "last")
+
+
+SRUN = """
+import os, signal, subprocess, sys
+tasks = [
+    subprocess.Popen(
+        sys.argv[2:],
+        env={**os.environ, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": "0"},
+    )
+    for rank in map(str, range(int(os.environ["SLURM_NTASKS"])))
+]
+signal.signal(signal.SIGUSR1, lambda number, _: [task.send_signal(number) for task in tasks])
+sys.exit(max(abs(task.wait()) for task in tasks))
+"""
+
+
+class Slurm:
+    """Runs jobs of two tasks on this machine, with what SLURM sets, and keeps what it is asked."""
+
+    def __init__(self, folder: Path, script: Path) -> None:
+        self.folder, self.script = folder, script
+        programs = {
+            "srun": f'exec {sys.executable} {folder}/srun.py "$@"',
+            "spcnn": f'exec {sys.executable} -m spcnn_lightning "$@"',
+            "scontrol": f'echo "$@" >>{folder}/asked',
+        }
+        (folder / "srun.py").write_text(SRUN)
+        (folder / "bin").mkdir()
+        for name, text in programs.items():
+            (folder / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
+            (folder / "bin" / name).chmod(0o755)
+
+    def start(self, job: str, *words: str) -> subprocess.Popen[bytes]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        with (self.folder / f"{job}.log").open("ab") as log:
+            return subprocess.Popen(
+                [self.script, "--config", "hanzi_ddp", *SMALL, *words],
+                cwd=self.folder,
+                env={
+                    **os.environ,
+                    "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+                    "PYTHONPATH": str(self.script.parent.parent),
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": port,
+                    "SLURM_JOB_ID": job,
+                    "SLURM_JOB_NAME": "train",
+                    "SLURM_NNODES": "1",
+                    **dict.fromkeys(("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"), "2"),
+                },
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def log(self, job: str) -> str:
+        return (self.folder / f"{job}.log").read_text()
+
+
+def test_a_job_of_slurm_that_runs_out_of_time_goes_on_in_its_next_turn(
+    tmp_path: Path, repository: Path
+):
+    slurm = Slurm(tmp_path, repository / "scripts" / "slurm_train.sh")
+    words = ["--trainer.max_epochs", "8", "--model.network.dropout", "0.3"]
+    words += ["--trainer.callbacks+=LastCheckpoint", "--trainer.callbacks.every_n_steps=2"]
+    assert slurm.start("1", *words).wait() == 0, slurm.log("1")
+
+    turn = slurm.start("2", *words)
+    while not list(tmp_path.glob("runs/2/lightning_logs/*/checkpoints/last.ckpt")):
+        assert turn.poll() is None, slurm.log("2")
+        time.sleep(0.02)
+    turn.send_signal(signal.SIGUSR1)
+    assert turn.wait() == 1, slurm.log("2")
+    assert (tmp_path / "asked").read_text() == "requeue 2\n", "once, by one process"
+    assert "job 2 is in the queue again" in slurm.log("2")
+    unbroken, stopped = newest(tmp_path / "runs" / "1"), newest(tmp_path / "runs" / "2")
+    assert 2 <= stopped["global_step"] < unbroken["global_step"]
+    assert not list(tmp_path.rglob("hpc_ckpt*")), "Lightning's own, which any fit would take"
+
+    assert slurm.start("2", *words).wait() == 0, slurm.log("2")
+    assert "the checkpoint was written by" not in slurm.log("2")
+    resumed = newest(tmp_path / "runs" / "2")
+    assert resumed["global_step"] == unbroken["global_step"]
+    for part in ("state_dict", "current_model_state"):
+        torch.testing.assert_close(resumed[part], unbroken[part], rtol=0, atol=1e-6)

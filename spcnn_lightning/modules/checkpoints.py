@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from spcnn_lightning.modules.checkpoint_io import write_atomically
+from spcnn_lightning.modules.requeueing import requeue, requeue_signal
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -19,6 +20,10 @@ class LastCheckpoint(ModelCheckpoint):
     told to stop: on Ctrl-C or SIGTERM the batch at hand is finished and the file written before the
     run ends, so that resuming from it gives the weights of an unbroken run. A second Ctrl-C stops
     at once and writes nothing.
+
+    In a job of SLURM the signal of Lightning's ``SLURMEnvironment``, SIGUSR1, does the same, and
+    the job is put into the queue again. Lightning's own handler writes another file, each process
+    wherever in a batch it is at that moment.
 
     All checkpoints of the run are then written by `AtomicCheckpointIO`: none is ever half a file.
 
@@ -34,7 +39,7 @@ class LastCheckpoint(ModelCheckpoint):
             raise ValueError(f"every_n_steps is {every_n_steps}: it needs at least 1")
         self.every_n_steps = every_n_steps
         self._steps_before = 0
-        self._told_to_stop = False
+        self._told_to_stop, self._told_to_requeue = False, False
         self._old_handlers: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -43,16 +48,18 @@ class LastCheckpoint(ModelCheckpoint):
         write_atomically(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C and SIGTERM.
+        """Take over Ctrl-C, SIGTERM and SLURM's signal.
 
         Lightning's own handler of SIGTERM talks to the other processes from within, and with
         several of them hangs.
         """
         super().on_train_start(trainer, pl_module)
-        self._told_to_stop = False
+        self._told_to_stop, self._told_to_requeue = False, False
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old_handlers[number] = signal.signal(number, self._on_signal)
+            if announces := requeue_signal(trainer):
+                self._old_handlers[announces] = signal.signal(announces, self._on_requeue)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -73,10 +80,8 @@ class LastCheckpoint(ModelCheckpoint):
         # Between two steps, gradients of an accumulation would be lost.
         if trainer.global_step == self._steps_before:
             return
-        stop = self._told_to_stop
-        if trainer.world_size > 1:
-            # Saving waits for all processes, so all of them decide alike.
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        # Saving waits for all processes, so all of them decide alike.
+        stop = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
         if stop or trainer.global_step % self.every_n_steps == 0:
             trainer.save_checkpoint(self.path)
         if stop:
@@ -84,6 +89,9 @@ class LastCheckpoint(ModelCheckpoint):
                 f"stopped after step {trainer.global_step}, in epoch {trainer.current_epoch}; "
                 f"fit with --ckpt_path last goes on from {self.path}"
             )
+            again = trainer.strategy.reduce_boolean_decision(self._told_to_requeue, all=False)
+            if again and trainer.is_global_zero:
+                requeue()
             raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -108,6 +116,9 @@ class LastCheckpoint(ModelCheckpoint):
             raise KeyboardInterrupt
         self._told_to_stop = True
         rank_zero_info("\nstopping after this batch (Ctrl-C once more stops at once)")
+
+    def _on_requeue(self, number: int, frame: Any) -> None:
+        self._told_to_stop = self._told_to_requeue = True
 
     def _give_back(self) -> None:
         while self._old_handlers:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from spcnn_lightning.datamodules import HandwritingDataModule
@@ -162,6 +164,39 @@ def test_a_run_that_is_told_to_stop_finishes_its_batch_and_can_go_on(
     torch.testing.assert_close(
         resumed.network.state_dict(), unbroken.network.state_dict(), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize("array", [False, True], ids=["job", "of an array"])
+@pytest.mark.parametrize("status", [0, 1], ids=["", "refused"])
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_job_of_slurm_is_put_into_the_queue_again_after_its_checkpoint(
+    array: bool,
+    status: int,
+    make_trainer: Callable[..., Trainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    if array:
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4700")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f"#!/bin/sh\ntest -f run/last.ckpt && echo $@ >asked\nexit {status}\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+
+    callbacks = [Signals(3, signal.SIGUSR1), LastCheckpoint(dirpath="run")]
+    arguments = {"callbacks": callbacks, "enable_checkpointing": True}
+    warning = pytest.warns(UserWarning, match="did not requeue the job, submit it again")
+    with warning if status else nullcontext(), pytest.raises(SystemExit):
+        run(make_trainer, plugins=[SLURMEnvironment()], **arguments)
+    assert (tmp_path / "asked").read_text() == f"requeue {'4700_3' if array else '4711'}\n"
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
 def test_pressing_twice_stops_at_once(make_trainer: Callable[..., Trainer], tmp_path: Path):
