@@ -9,6 +9,7 @@ from spcnn_lightning.modules.pictures import PictureLogger
 from spcnn_lightning.modules.prediction import Prediction, PredictionWriter
 from spcnn_lightning.modules.rank_watch import RankWatch
 from spcnn_lightning.modules.sparsity import SparseModelSummary
+from spcnn_lightning.modules.warm_up import WarmUp
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -21,6 +22,7 @@ __all__ = [
     "RankWatch",
     "SparseClassifier",
     "SparseModelSummary",
+    "WarmUp",
     "best_and_last",
     "count_layers",
     "default_callbacks",

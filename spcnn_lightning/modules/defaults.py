@@ -14,6 +14,7 @@ from spcnn_lightning.modules.pictures import PictureLogger
 from spcnn_lightning.modules.prediction import PredictionWriter
 from spcnn_lightning.modules.rank_watch import RankWatch
 from spcnn_lightning.modules.sparsity import SparseModelSummary
+from spcnn_lightning.modules.warm_up import WarmUp
 
 
 def best_and_last(monitor: str = "val/error", mode: str = "min") -> list[Callback]:
@@ -35,8 +36,8 @@ def default_callbacks(
     """Return the callbacks of a `SparseClassifier` that ``configured`` does not replace.
 
     These are: best and last checkpoint, learning rate curve, layer table, pictures, table of
-    predictions, the watch over other processes. One of the same kind in ``configured`` takes the
-    place of ours.
+    predictions, the watch over other processes, their first use of an engine. One of the same kind
+    in ``configured`` takes the place of ours.
 
     Args:
         configured: What the config asks for; it is not part of the result.
@@ -47,6 +48,7 @@ def default_callbacks(
         (ModelSummary, SparseModelSummary()),
         (PredictionWriter, PredictionWriter()),
         (RankWatch, RankWatch()),
+        (WarmUp, WarmUp()),
     ]
     if logging:
         # Lightning refuses a curve without a logger, and so would pictures have no place.

@@ -17,6 +17,7 @@ from spcnn_lightning.modules import (
     PredictionWriter,
     RankWatch,
     SparseModelSummary,
+    WarmUp,
     best_and_last,
     default_callbacks,
     drawing,
@@ -185,11 +186,12 @@ def test_large_confusion_matrices_show_the_worst_classes():
 
 
 def test_defaults_give_way_to_what_is_configured(tmp_path: Path):
-    kinds = [SparseModelSummary, PredictionWriter, RankWatch, LearningRateMonitor, PictureLogger]
+    kinds = [SparseModelSummary, PredictionWriter, RankWatch, WarmUp]
+    kinds += [LearningRateMonitor, PictureLogger]
     assert [type(c) for c in default_callbacks()] == [*kinds, ModelCheckpoint, LastCheckpoint]
     own = [ModelCheckpoint(monitor="val/loss"), PredictionWriter("own.csv"), ModelSummary()]
     assert [type(c) for c in default_callbacks(own)] == kinds[2:]
-    assert [type(c) for c in default_callbacks(logging=False, checkpointing=False)] == kinds[:3]
+    assert [type(c) for c in default_callbacks(logging=False, checkpointing=False)] == kinds[:4]
 
 
 def test_the_best_and_the_last_checkpoint_are_kept(
