@@ -37,6 +37,7 @@ class NotationNetwork(SparseNetwork):
         init: Start values: ``"paper"`` or ``"he"``, whose classifier is small for many classes.
         readout: ``"site"``, or ``"mean"`` or ``"max"`` for larger fields.
         backend: Name of the engine, or "auto".
+        checkpoint_levels: Less memory for more time in training; see `SparseNetwork`.
 
     Raises:
         ValueError: If the shorthand cannot be read, the number of classes is missing or
@@ -55,6 +56,7 @@ class NotationNetwork(SparseNetwork):
         init: Initialisation = "he",
         readout: ReadoutMode = "site",
         backend: str = "auto",
+        checkpoint_levels: bool = False,
     ) -> None:
         spec = parse_notation(notation)
         if num_classes is None:
@@ -67,7 +69,9 @@ class NotationNetwork(SparseNetwork):
         shape = spatial_shape or (spec.field_width(),) * dimensions
         per_axis(shape, dimensions, "spatial_shape")
         layers, channels = _hidden_layers(spec, in_channels, dimensions, dropout, slope, init)
-        super().__init__(layers, channels, num_classes, in_channels, shape, readout)
+        super().__init__(
+            layers, channels, num_classes, in_channels, shape, readout, checkpoint_levels
+        )
         # Xavier's is alpha = 1 in the programs of the paper. What all samples share dominates the
         # features at first. With hundreds of classes an optimiser unlearns that by switching the
         # features off, and stays at chance, unless the scores are next to zero anyway.
@@ -96,6 +100,7 @@ class DeepCNet(NotationNetwork):
         init: Start values: ``"paper"`` or ``"he"``, whose classifier is small for many classes.
         readout: ``"site"``, or ``"mean"`` or ``"max"`` for larger fields.
         backend: Name of the engine, or "auto".
+        checkpoint_levels: Less memory for more time in training; see `SparseNetwork`.
 
     Raises:
         ValueError: If the field is too small for the levels.
@@ -119,6 +124,7 @@ class DeepCNet(NotationNetwork):
         init: Initialisation = "he",
         readout: ReadoutMode = "site",
         backend: str = "auto",
+        checkpoint_levels: bool = False,
     ) -> None:
         super().__init__(
             deepcnet_notation(levels, width, self._network_in_network),
@@ -131,6 +137,7 @@ class DeepCNet(NotationNetwork):
             init,
             readout,
             backend,
+            checkpoint_levels,
         )
 
 
@@ -155,6 +162,7 @@ class DeepCNiN(DeepCNet):
         init: Initialisation = "he",
         readout: ReadoutMode = "site",
         backend: str = "auto",
+        checkpoint_levels: bool = False,
     ) -> None:
         super().__init__(
             levels,
@@ -168,6 +176,7 @@ class DeepCNiN(DeepCNet):
             init,
             readout,
             backend,
+            checkpoint_levels,
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from spcnn_lightning.adapters import check_name
 from spcnn_lightning.core.sparse_batch import SparseBatch
@@ -23,6 +25,11 @@ class SparseNetwork(nn.Module):
         in_channels: Features of an input site.
         spatial_shape: Sizes of the input field, in sites. Checked against the layers.
         readout: How the field at the top becomes one vector; see `Readout`.
+        checkpoint_levels: Keep only what enters each level, from one pooling to the next, and
+            compute the rest again in the backward pass: the same results in up to a third more
+            time, from less memory where activations and not weights fill it, as in large batches.
+            Kernel maps are kept. The last level is not computed again, since the backward pass
+            begins with it.
 
     Attributes:
         layers: ``nn.ModuleList`` of the sparse layers.
@@ -42,8 +49,10 @@ class SparseNetwork(nn.Module):
         in_channels: int,
         spatial_shape: Sequence[int],
         readout: ReadoutMode = "site",
+        checkpoint_levels: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpoint_levels = checkpoint_levels
         self.layers = nn.ModuleList(layers)
         self.readout = Readout(readout)
         self.classifier = nn.Linear(num_features, num_classes)
@@ -101,18 +110,50 @@ class SparseNetwork(nn.Module):
                 f"the batch has {batch.num_channels} on {batch.spatial_shape}"
             )
         layers = list(self.layers)
-        steps: Sequence[Step] = layers
         # The dense twin runs this, too, and masks.
-        if type(batch) is SparseBatch and not self.compute_dropped:
-            steps = without_dropped(layers)
-        for step in steps:
-            batch = step(batch)
-        return batch
+        if type(batch) is not SparseBatch:
+            return _run(layers, batch)
+        steps = layers if self.compute_dropped else without_dropped(layers)
+        first = 0
+        for start in _starts_of_levels(layers) if self._recomputes() else []:
+            batch = _run_again_in_backward(steps[first:start], batch)
+            first = start
+        return _run(steps[first:], batch)
+
+    def _recomputes(self) -> bool:
+        return self.checkpoint_levels and torch.is_grad_enabled()
 
     def forward(self, batch: SparseBatch) -> Tensor:
         """Return logits, shape (B, num_classes)."""
         logits: Tensor = self.classifier(self.readout(self.forward_features(batch)))
         return logits
+
+
+def _run(steps: Sequence[Step], batch: SparseBatch) -> SparseBatch:
+    for step in steps:
+        batch = step(batch)
+    return batch
+
+
+def _run_again_in_backward(steps: Sequence[Step], batch: SparseBatch) -> SparseBatch:
+    # Tensors one by one: torch takes devices from the arguments, and does not look into a batch.
+    def run(features: Tensor, ground_state: Tensor) -> SparseBatch:
+        given = SparseBatch(batch.active_set, features, ground_state, validate=False)
+        return _run(steps, given)
+
+    result: SparseBatch = checkpoint(run, batch.features, batch.ground_state, use_reentrant=False)
+    return result
+
+
+def _starts_of_levels(layers: Sequence[nn.Module]) -> Iterator[int]:
+    """Yield the place of each level but the first: of the first weights behind a stride."""
+    coarser = False
+    for place, layer in enumerate(layers):
+        if coarser and any(True for _ in layer.parameters()):
+            yield place
+            coarser = False
+        geometry = getattr(layer, "geometry", None)
+        coarser |= geometry is not None and max(geometry.stride) > 1
 
 
 def _refuse_dense(batch: object) -> None:
