@@ -30,7 +30,10 @@ class TorchBackend:
     *By tap*: a product for each tap on the pairs alone; best for strided and submanifold maps.
     *Dense box*: torch's dense convolution of the box around the sites; best where the sites fill
     it, on CPUs alone.
-    Buffers are bounded in size; what the backward pass can gather again is not kept.
+    What the backward pass can gather again is not kept. No temporary of either pass has more
+    numbers than the largest of ``torch_ways.MAX_BUFFER`` (256 MiB in float32), the rows of the
+    input, those of the output, the weights, ``CACHE_BLOCK`` for each thread, and ``LEAST_ROWS``
+    whole windows, plus one row; kernel maps and tables of row numbers, K a row, come on top.
     """
 
     name = "torch"
