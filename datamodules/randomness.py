@@ -72,6 +72,10 @@ class SampleRandom:
         epochs, indices = self.epochs[:, None], self.indices[:, None]
         return counter_uniform(self.seed, epochs, indices, 0, np.arange(draws))
 
+    def of(self, places: NDArray[np.int64]) -> SampleRandom:
+        """Return the same numbers for some of the samples."""
+        return SampleRandom(self.seed, self.epochs[places], self.indices[places])
+
     def part(self, number: int) -> SampleRandom:
         """Return other numbers for the same samples, one set for each ``number``; 0 gives these."""
         if number == 0:

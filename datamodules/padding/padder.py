@@ -6,12 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spcnn_lightning.datamodules.padding.masks import cut_out
 from spcnn_lightning.datamodules.padding.picture_augmentation import PictureAugmentation
-from spcnn_lightning.datamodules.padding.picture_batch import Picture, PictureBatch, Scaling
+from spcnn_lightning.datamodules.padding.picture_batch import (
+    Picture,
+    PictureBatch,
+    Scaling,
+    check_pictures,
+)
 from spcnn_lightning.datamodules.padding.placement import Placement, check_placement, first_sites
 from spcnn_lightning.datamodules.padding.sparsifier import Sparsifier
 from spcnn_lightning.datamodules.padding.warp import warp
@@ -103,6 +110,20 @@ class Padder:
         Raises:
             DataError: If a picture is larger than the field, or is no uint8 picture.
         """
+        groups = _of_similar_size(pictures)
+        if len(groups) < 2:
+            return self._pad(pictures, random, device)
+        check_pictures(pictures)
+        padded = [
+            self._pad([pictures[place] for place in group], random.of(group), device)
+            for group in groups
+        ]
+        return _joined(padded, groups, device)
+
+    def _pad(
+        self, pictures: Sequence[Picture], random: SampleRandom, device: torch.device | str
+    ) -> PaddedBatch:
+        """Pad pictures together, each of which takes as much time and memory as the largest."""
         batch = self._read(pictures, device)
         first = first_sites(
             self.placement, batch.sizes, self.spatial_shape, random.part(_PLACEMENT_PART)
@@ -130,3 +151,32 @@ class Padder:
             return cut_out(pictures, self.scaling, self.sparsifier, device)
         batch = PictureBatch.of(pictures, self.scaling).to(device)
         return batch if self.sparsifier is None else self.sparsifier(batch)
+
+
+def _of_similar_size(pictures: Sequence[Picture]) -> list[NDArray[np.int64]]:
+    """Return the places of pictures whose heights and widths lie between the same powers of two."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        kind = tuple(int(side).bit_length() for side in np.shape(picture)[:2])
+        groups.setdefault(kind, []).append(place)
+    return [np.array(group) for group in groups.values()]
+
+
+def _joined(
+    parts: Sequence[PaddedBatch], groups: Sequence[NDArray[np.int64]], device: torch.device | str
+) -> PaddedBatch:
+    """Return the pictures of several groups as one batch, in the order of their places."""
+    coords = []
+    for part, group in zip(parts, groups, strict=True):
+        own = part.coords.clone()
+        own[:, 0] = torch.from_numpy(group).to(own)[part.coords[:, 0].long()]
+        coords.append(own)
+    joined = torch.cat(coords)
+    # Stable: within a picture the order of its sites stays.
+    order = joined[:, 0].sort(stable=True).indices
+    dropped = torch.empty(sum(map(len, groups)), dtype=torch.int64, device=device)
+    dropped[torch.from_numpy(np.concatenate(groups)).to(device)] = torch.cat(
+        [part.dropped for part in parts]
+    )
+    features = torch.cat([part.features for part in parts])
+    return PaddedBatch(joined[order], features[order], dropped)

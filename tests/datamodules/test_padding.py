@@ -18,6 +18,7 @@ from spcnn_lightning.datamodules import (
     Scaling,
     Threshold,
 )
+from spcnn_lightning.datamodules.padding import warp
 from spcnn_lightning.datamodules.randomness import SampleRandom
 
 GREY = Scaling(128.0)
@@ -243,6 +244,31 @@ def test_a_picture_is_the_same_in_any_batch_and_differs_between_epochs():
         assert together.dropped[number] == alone.dropped[0]
     for other in (random_of(3, seed=2), random_of(3, epoch=1)):
         assert not torch.equal(padder(pictures, other).features, together.features)
+
+
+@pytest.mark.parametrize("augmentation", [None, PictureAugmentation(shift=3)])
+def test_a_large_picture_costs_its_own_pixels_alone(augmentation, monkeypatch):
+    sizes = [(8, 8)] * 20 + [(90, 100)] + [(8, 70), (70, 8)] + [(7, 9)] * 5
+    pictures = [noise(*size, 1, seed=n) for n, size in enumerate(sizes)]
+    padder = Padder((120, 120), augmentation=augmentation, placement="random")
+    cells = []
+    canvas = warp._canvas
+
+    def spy(batch, *arguments):
+        rows, columns = canvas(batch, *arguments)
+        cells.append(len(batch) * len(rows) * len(columns))
+        return rows, columns
+
+    monkeypatch.setattr(warp, "_canvas", spy)
+    together = padder(pictures, random_of(len(pictures)))
+    assert sum(cells) < 12 * sum(height * width for height, width in sizes)
+    assert (together.coords[:, 0].diff() >= 0).all()
+    for n, picture in enumerate(pictures):
+        alone = padder([picture], random_of(len(pictures)).of(np.array([n])))
+        rows = together.coords[:, 0] == n
+        assert torch.equal(together.coords[rows, 1:], alone.coords[:, 1:])
+        assert torch.equal(together.features[rows], alone.features)
+        assert together.dropped[n] == alone.dropped[0]
 
 
 def test_dropped_pixels_are_counted():
