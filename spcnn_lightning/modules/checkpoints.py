@@ -89,9 +89,10 @@ class LastCheckpoint(ModelCheckpoint):
                 f"stopped after step {trainer.global_step}, in epoch {trainer.current_epoch}; "
                 f"fit with --ckpt_path last goes on from {self.path}"
             )
-            again = trainer.strategy.reduce_boolean_decision(self._told_to_requeue, all=False)
-            if again and trainer.is_global_zero:
-                requeue()
+            if requeue_signal(trainer):
+                again = trainer.strategy.reduce_boolean_decision(self._told_to_requeue, all=False)
+                if again and trainer.is_global_zero:
+                    requeue()
             raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
