@@ -16,7 +16,7 @@ from spcnn_lightning.datamodules.raster import (
     Rasteriser,
 )
 from spcnn_lightning.datamodules.sources import PenDigits8, StrokeSource
-from spcnn_lightning.datamodules.sparse_datamodule import SparseDataModule
+from spcnn_lightning.datamodules.sparse_datamodule import SparseDataModule, plain_arguments
 from spcnn_lightning.datamodules.strokes import StrokeSet
 
 Batch = tuple[SparseBatch, Tensor]
@@ -149,7 +149,7 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
     def settings(self) -> dict[str, Any]:
         """Return the field, the features, the encoders with their arguments, and the box."""
         encoders = [
-            {"encoder": type(part).__name__, **_plain(vars(part))} for part in self.encoder.parts
+            {"encoder": type(part).__name__, **plain_arguments(part)} for part in self.encoder.parts
         ]
         return {
             **super().settings(),
@@ -166,12 +166,3 @@ class HandwritingDataModule(SparseDataModule[StrokeSet]):
         """
         super().load_state_dict(state_dict)
         self._feature_scale = state_dict["feature_scale"].clone()
-
-
-def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes that are numbers, words or None: the arguments of an encoder."""
-    return {
-        name: value
-        for name, value in attributes.items()
-        if value is None or isinstance(value, (bool, int, float, str))
-    }

@@ -17,7 +17,7 @@ from spcnn_lightning.datamodules.padding import (
 from spcnn_lightning.datamodules.padding.picture_batch import Picture
 from spcnn_lightning.datamodules.picture_dataset import PictureDataset
 from spcnn_lightning.datamodules.pictures import Digits, PictureSource
-from spcnn_lightning.datamodules.sparse_datamodule import SparseDataModule
+from spcnn_lightning.datamodules.sparse_datamodule import SparseDataModule, plain_arguments
 
 
 class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
@@ -104,7 +104,18 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
         self.source = Digits() if source is None else source
         sizes = (3 * box, 3 * box) if spatial_shape is None else spatial_shape
         self.spatial_shape = tuple(int(size) for size in sizes)
-        scaling = Scaling(self.source.background if background is None else background, scale)
+        if not isinstance(self.source, PictureSource):
+            raise DataError(
+                f"{type(self.source).__name__} is no source of pictures: give one, or for scenes "
+                "Regions(scenes)"
+            )
+        own = self.source.background
+        if isinstance(background, (int, float)) and isinstance(own, tuple) and len(set(own)) > 1:
+            raise ValueError(
+                f"background is {background}, but the channels of {type(self.source).__name__} "
+                f"have {own}: give one number for each channel"
+            )
+        scaling = Scaling(own if background is None else background, scale)
         masked = self.source.masked
         scaling.check(self.source.channels - masked)
         self.evaluation_padder = Padder(
@@ -161,6 +172,8 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
             "threshold": padder.threshold,
             "masked": padder.masked,
             "sparsifier": type(padder.sparsifier).__name__,
+            "sparsifier's arguments": plain_arguments(padder.sparsifier),
+            "placement": str(padder.placement),
         }
 
     def _read(self, part: str) -> LabelledSamples[list[Picture]]:

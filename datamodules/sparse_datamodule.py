@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import zip_longest
@@ -287,3 +288,14 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         if trainer is None or trainer.state.fn != TrainerFn.FITTING:
             return None
         return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def plain_arguments(part: object) -> dict[str, Any]:
+    """Return the attributes of an object that are numbers, words or None; of arrays a hash."""
+    found: dict[str, Any] = {}
+    for name, value in getattr(part, "__dict__", {}).items():
+        if value is None or isinstance(value, (bool, int, float, str)):
+            found[name] = value
+        elif isinstance(value, np.ndarray):
+            found[name] = hashlib.sha256(repr(value.shape).encode() + value.tobytes()).hexdigest()
+    return found

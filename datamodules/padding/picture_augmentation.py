@@ -68,12 +68,14 @@ class PictureAugmentation:
         for name, amount in amounts.items():
             if not (math.isfinite(amount) and amount >= 0):
                 raise ValueError(f"{name} is {amount}: give a finite amount of at least 0")
+        if shift != int(shift):
+            raise ValueError(f"shift is {shift}: give a whole number of sites")
         if stretch >= 1:
             raise ValueError(
                 f"stretch is {stretch}: give less than 1, or pictures would be mirrored"
             )
         self.stretch, self.rotate, self.slant = stretch, rotate, slant
-        self.flip, self.shift, self.colour = flip, shift, colour
+        self.flip, self.shift, self.colour = flip, int(shift), colour
         self.elastic = Elastic(elastic, elastic_scale)
 
     def distort(

@@ -43,6 +43,10 @@ class Pictures(Protocol):
         ...
 
 
+MOST_COLOURS = 4
+"""An axis of at most so many is taken for channels where the last axis is longer."""
+
+
 class PictureArray:
     """Pictures of one size, in one array, which may be memory-mapped.
 
@@ -64,6 +68,7 @@ class PictureArray:
                 "(B, H, W, C) or (B, H, W)"
             )
         self.images = images if images.ndim == 4 else images[..., None]
+        _refuse_channels_first(self.images.shape)
         self.labels, self.writers = _checked(len(images), labels, writers)
 
     @property
@@ -104,6 +109,7 @@ class PictureList:
                     f"picture {place} is {picture.dtype} of shape {picture.shape}, expected uint8 "
                     f"of shape (H, W, {self.channels}), as the first"
                 )
+            _refuse_channels_first(picture.shape)
         self.pictures = pictures
         self.labels, self.writers = _checked(len(pictures), labels, writers)
 
@@ -113,6 +119,15 @@ class PictureList:
     def select(self, indices: ArrayLike) -> list[Picture]:
         """Return the pictures at ``indices``; they share memory with the list."""
         return [self.pictures[index] for index in np.asarray(indices, np.int64).tolist()]
+
+
+def _refuse_channels_first(shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a shape (..., H, W, C) that looks like (..., C, H, W)."""
+    if shape[-3] <= MOST_COLOURS < shape[-1]:
+        raise ValueError(
+            f"shape {shape} would be pictures {shape[-3]} high of {shape[-1]} channels: channels "
+            "come last here, as np.moveaxis(pictures, -3, -1) puts them"
+        )
 
 
 class PictureSubset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,9 @@ from spcnn_lightning.datamodules.pictures.pillow_images import (
     read_picture,
 )
 from spcnn_lightning.datamodules.sources.base import PARTS
+
+OTHER_ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".dng", ".cr2", ".nef")
+"""Of picture files that are not read."""
 
 
 class PictureFiles:
@@ -107,6 +111,8 @@ class ImageFolder(PictureSource):
 
     def _class_folders(self, part: str) -> list[Path]:
         folder = self.root / self.folders[part]
+        if not self.root.is_dir():
+            raise DataError(f"{self.root} is no folder: name the one that holds the parts as root")
         if not folder.is_dir():
             raise DataError(
                 f"{folder} is missing: {part}={self.folders[part]!r} names the folder of the "
@@ -126,7 +132,20 @@ class ImageFolder(PictureSource):
                     f"{folder}: class {folder.name[:60]!r} is not among the {len(numbers)} classes "
                     "of the training part"
                 )
-            inside = sorted(path for path in folder.rglob("*") if _is_picture(path))
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            inside = [path for path in files if _is_picture(path)]
+            others = [path for path in files if path.suffix.lower() in OTHER_ENDINGS]
+            if others:
+                warnings.warn(
+                    f"{folder}: {len(others)} of {len(inside) + len(others)} pictures cannot be "
+                    f"read, such as {others[0].name}: convert them, or they stay out",
+                    stacklevel=2,
+                )
+            if not inside and part == "train":
+                raise DataError(
+                    f"{folder}: class {folder.name[:60]!r} has no picture to learn from: no file "
+                    f"ends in {', '.join(ENDINGS)}; add some, or remove the folder"
+                )
             paths += inside
             labels += [numbers[folder.name]] * len(inside)
         if not paths:

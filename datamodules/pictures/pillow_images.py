@@ -38,6 +38,10 @@ def import_pillow() -> ModuleType:
     return Image
 
 
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""A tag of TIFF, and the value of it that turns grey values around."""
+
+
 def read_picture(path: Path, channels: int, background: float) -> Picture:
     """Return the picture in a file, upright if a camera noted how it was held.
 
@@ -81,16 +85,31 @@ def picture_of(image: Any, channels: int, background: float) -> Picture:
     """
     from PIL import ImageOps
 
+    kind, is_tiff = image.format, image.format == "TIFF"
+    if is_tiff and getattr(image, "n_frames", 1) > 1:
+        raise ValueError(f"it holds {image.n_frames} pictures, expected one")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        grey = (np.clip(np.asarray(image).astype(np.int64), 0, 65_535) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], channels, axis=2)
-    if image.mode == "F":
-        raise ValueError("grey values are floating-point numbers of any range")
+    # Older versions of Pillow call the 16 bits of a PNG file I.
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
+        if is_tiff and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            raise ValueError("16-bit grey values for which white is zero")
+        return _of_16_bits(image, channels, background)
+    if image.mode in ("I", "F"):
+        numbers = "integers" if image.mode == "I" else "floating-point numbers"
+        raise ValueError(f"grey values are {numbers} of any range")
     plain = "L" if channels == 1 else "RGB"
     if not image.has_transparency_data:
         return np.array(image.convert(plain), np.uint8).reshape(image.height, image.width, channels)
     return _on_background(np.asarray(image.convert("RGBA").convert(f"{plain}A")), background)
+
+
+def _of_16_bits(image: Any, channels: int, background: float) -> Picture:
+    """Return the upper 8 of 16 bits; one value may stand for what is transparent."""
+    values = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
+    grey = (values >> 8).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[values == clear] = round(background)
+    return np.repeat(grey[:, :, None], channels, axis=2)
 
 
 def _on_background(pixels: NDArray[np.uint8], background: float) -> Picture:

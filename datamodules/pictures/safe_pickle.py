@@ -1,9 +1,9 @@
 """Pickles of plain values and arrays of bytes, read without running anything.
 
 Unpickling calls whatever a file names. This reader knows the few operations that plain values need,
-in the binary protocols 2 to 5, and carries them out itself: nothing is imported, no function is
-called, and an array is a view of the bytes in the file. All else is damage, and so are names but
-those of arrays: see `pickled_arrays`.
+in the binary protocols 2 (as Python 2 writes it) to 5, and carries them out itself: nothing is
+imported, no function is called, and an array is a view of the bytes in the file. All else is
+damage, and so are names but those of arrays: see `pickled_arrays`.
 
 Source:
     The Python standard library, pickletools, which describes each operation.

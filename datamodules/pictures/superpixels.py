@@ -95,8 +95,8 @@ class Superpixels(SceneSource):
 def relabelled(scene: Scene, segments: NDArray[np.int64]) -> Scene:
     """Return a scene cut into other regions, each with the class of most of its pixels.
 
-    Segments most of whose pixels belong to no region are left out. Of classes with equally many
-    pixels the first is taken.
+    Segments with more pixels of no region than of any class are left out. Of classes with equally
+    many pixels the first is taken.
 
     Args:
         scene: Has the classes.

@@ -102,7 +102,7 @@ def test_missing_folders_and_unknown_classes_are_named(save, tmp_path):
     with pytest.raises(DataError, match="train is missing: train='train' names the folder"):
         ImageFolder(tmp_path).check()
     (tmp_path / "train" / "a").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"no file in its folders ends in \.bmp"):
+    with pytest.raises(DataError, match=r"no picture to learn from: no file ends in \.bmp"):
         ImageFolder(tmp_path).train()
     with pytest.raises(DataError, match="a holds no folders, expected one for each class"):
         ImageFolder(tmp_path / "train", train="a").check()
@@ -164,3 +164,37 @@ def test_without_pillow_the_extra_is_named(monkeypatch, save):
     with pytest.raises(MissingExtraError, match=r"pip install 'spcnn-lightning\[pictures\]'"):
         ImageFolder(root).check()
     assert pillow_images.ENDINGS
+
+
+def test_a_class_without_pictures_is_refused_and_pictures_left_out_are_told(save):
+    save("train/dog/b.png", GREY)
+    root = save("train/cat/a.png", GREY)
+    (root / "train" / "cat" / "c.HEIC").write_bytes(b"another kind")
+    with pytest.warns(UserWarning, match=r"cat: 1 of 2 pictures cannot be read, such as c\.HEIC"):
+        assert len(ImageFolder(root).train()) == 2
+    (root / "train" / "cat" / "a.png").unlink()
+    (root / "train" / "cat" / "c.HEIC").unlink()
+    with pytest.raises(DataError, match=r"class 'cat' has no picture to learn from"):
+        ImageFolder(root).train()
+    with pytest.raises(DataError, match=r"nowhere is no folder"):
+        ImageFolder(root / "nowhere").check()
+
+
+def test_numbers_of_any_range_are_refused(save):
+    root = save("train/a/a.tif", Image.fromarray(GREY.astype(np.int32)))
+    with pytest.raises(DataError, match="grey values are integers of any range"):
+        only(root)
+
+
+def test_what_is_transparent_in_16_bits_shows_the_background(save):
+    pixels = Image.fromarray(GREY.astype(np.uint16) << 8)
+    root = save("train/a/a.png", pixels, transparency=3 << 8)
+    expected = np.where(GREY == 3, 255, GREY)
+    np.testing.assert_array_equal(only(root, channels=1, background=255)[..., 0], expected)
+
+
+def test_several_pictures_in_a_file_are_refused(save):
+    pages = [Image.fromarray(GREY) for _ in range(2)]
+    root = save("train/a/a.tif", pages[0], save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="it holds 2 pictures"):
+        only(root)

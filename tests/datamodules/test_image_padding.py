@@ -12,11 +12,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import (
+    ArrayScenes,
+    BackgroundSubtraction,
     ColourShift,
     Edges,
     ImagePaddingDataModule,
     PictureAugmentation,
     PictureDataset,
+    Scene,
     Threshold,
 )
 from spcnn_lightning.datamodules.pictures import Digits, PictureList, PictureSource
@@ -312,3 +315,43 @@ def test_an_empty_batch_has_the_features_of_the_others():
     data.setup("fit")
     ((batch, targets),) = data.training_data(seed=1).__getitems__([])
     assert (batch.batch_size, batch.num_channels, len(targets)) == (0, 3, 0)
+
+
+def reference(value):
+    return BackgroundSubtraction(np.full((8, 8), value, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "named"),
+    [
+        ({"sparsifier": Threshold(0.1)}, {"sparsifier": Threshold(0.9)}, "'least': 0.9"),
+        ({}, {"placement": "corner"}, "placement centre, this data module has corner"),
+        ({}, {"sparsifier": Threshold(0.1)}, "sparsifier NoneType"),
+        ({"sparsifier": reference(0)}, {"sparsifier": reference(1)}, "'reference': '"),
+    ],
+)
+def test_a_checkpoint_of_other_steps_is_refused(trained, tested, named):
+    state = ImagePaddingDataModule(Digits(), **trained).settings() | {"seed": 1}
+    ImagePaddingDataModule(Digits(), **trained).load_state_dict(state)
+    with pytest.raises(DataError, match=named):
+        ImagePaddingDataModule(Digits(), **tested).load_state_dict(state)
+
+
+def test_scenes_without_regions_are_refused():
+    scenes = ArrayScenes([Scene(np.zeros((4, 4, 1), np.uint8), np.ones((4, 4), int), [0])] * 2, [])
+    with pytest.raises(
+        DataError, match=r"ArrayScenes is no source of pictures.* Regions\(scenes\)"
+    ):
+        ImagePaddingDataModule(scenes)
+
+
+def test_one_background_is_none_for_a_mask_as_a_channel():
+    masked = Digits()
+    masked.channels, masked.background = 2, (128.0, 0.0)
+    with pytest.raises(ValueError, match=r"background is 128.*have \(128.0, 0.0\)"):
+        ImagePaddingDataModule(masked, background=128)
+
+
+def test_a_shift_is_a_whole_number_of_sites():
+    with pytest.raises(ValueError, match=r"shift is 1.5: give a whole number"):
+        PictureAugmentation(shift=1.5)

@@ -174,3 +174,13 @@ def test_a_data_set_without_a_length_is_refused():
     source = DatasetPictures(SimpleNamespace(), SimpleNamespace(), channels=1)
     with pytest.raises(DataError, match=r"train: .*expected a data set with a length"):
         source.train()
+
+
+def test_channels_that_come_first_are_refused():
+    pictures = np.zeros((5, 3, 32, 32), np.uint8)
+    with pytest.raises(ValueError, match=r"3 high of 32 channels: channels come last"):
+        ArrayPictures(pictures, [0] * 5, pictures, [0] * 5)
+    with pytest.raises(ValueError, match="channels come last"):
+        ArrayPictures(list(pictures), [0] * 5, list(pictures), [0] * 5)
+    last = pictures.transpose(0, 2, 3, 1)
+    assert ArrayPictures(last, [0] * 5, last, [0] * 5).channels == 3
