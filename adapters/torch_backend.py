@@ -67,7 +67,9 @@ class TorchBackend:
             nothing = features[:0].sum() + weight[:0].sum()
             return features.new_zeros(rows_out, c_out) + nothing
         work = {
-            ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out),
+            # It copies the weights, which few rows do not pay for.
+            ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out)
+            + GATHER_COST * weight.numel(),
             GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),
             ByTap: kernel_map.num_pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out))
             + taps * TAP_COST,
