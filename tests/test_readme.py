@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from spcnn_lightning.commands.main import main
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -56,3 +58,19 @@ def test_the_example_of_exactness_is_exact():
         limit = 1e-10 * float(scores.detach().abs().max())
         torch.testing.assert_close(dense(field), scores, rtol=0, atol=limit)
     assert not torch.equal(scores[0], scores[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*(many workers|num_workers|logging interval)")
+def test_the_program_that_opens_a_checkpoint_reads_its_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--model.network.width=2", "--data.num_workers=0"]
+    training = [*options, "--trainer.max_steps=2", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", "--config", "quickstart", "--trainer.accelerator=cpu", *training]) == 0
+    names: dict[str, object] = {}
+    exec(program("trained").replace("options = []", f"options = {options}"), names)
+    trained = names["trained"]
+    weights = torch.load(trained.checkpoint, weights_only=True)["state_dict"]
+    assert trained.checkpoint.name == "last.ckpt"
+    assert not trained.module.training
+    for name, value in trained.module.state_dict().items():
+        assert torch.equal(value, weights[name])
