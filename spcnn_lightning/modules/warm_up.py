@@ -52,9 +52,9 @@ class WarmUp(Callback):
         finally:
             for module, mode in modes.items():
                 module.training = mode
-        # A group is made when all have come, and each may have a limit of its own.
-        limit = timedelta(seconds=self.patience)
-        distributed.destroy_process_group(distributed.new_group(backend="gloo", timeout=limit))
+        # A group is made when all have come, and each may have a limit of its own. It stays until
+        # the strategy ends all groups: at once, another process may still be connecting.
+        distributed.new_group(backend="gloo", timeout=timedelta(seconds=self.patience))
 
 
 def _sample(network: Any, device: torch.device) -> SparseBatch:
