@@ -73,7 +73,8 @@ class ByTap(torch.autograd.Function):
         ctx.pairs = (torch.split(rows_in, counts), torch.split(rows_out, counts))
         out = x.new_zeros(rows_out_count, weight.shape[2], dtype=_dtype_of_sums(x))
         for source, target, w in zip(*ctx.pairs, weight, strict=True):
-            for part, rows in _gathered(x, source[:, None], complete=True):
+            step = _rows_of_a_block(len(source), max(w.shape), x.device)
+            for part, rows in _gathered(x, source[:, None], step, complete=True):
                 _add_rows(out, target[part], rows @ w)
         return out.to(x.dtype)
 
@@ -86,9 +87,10 @@ class ByTap(torch.autograd.Function):
         grad_x = torch.zeros_like(x, dtype=wide) if ctx.needs_input_grad[0] else None
         grad_w = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for tap, (source, target) in enumerate(zip(*ctx.pairs, strict=True)):
-            inputs = _gathered(x, source[:, None], complete=True)
+            step = _rows_of_a_block(len(source), max(weight.shape[1:]), x.device)
+            inputs = _gathered(x, source[:, None], step, complete=True)
             sums = _Sums(x.dtype)
-            for part, rows in _gathered(grad, target[:, None], complete=True):
+            for part, rows in _gathered(grad, target[:, None], step, complete=True):
                 if grad_x is not None:
                     _add_rows(grad_x, source[part], rows @ weight[tap].T)
                 if grad_w is not None:
@@ -172,13 +174,13 @@ def _project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> 
     channels = matrix.shape[1] // taps
     step = _rows_of_a_block(len(rows), matrix.shape[1], rows.device)
     parts = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
-    out = rows.new_zeros(len(sources), channels, dtype=_dtype_of_sums(rows))
-    if compiled_for(targets.numel() * channels, out):
+    wide = rows.new_empty(0, dtype=_dtype_of_sums(rows))
+    if compiled_for(targets.numel() * channels, wide):
         from spcnn_lightning.compiled import adding
 
         if adding.in_order(sources, len(rows)):
             block = rows.new_empty(step, matrix.shape[1])
-            wide = block.to(out.dtype)
+            out, wide = wide.new_zeros(len(sources), channels), block.to(wide.dtype)
             add = adding.Adder(wide, targets, out)
             for part in parts:
                 torch.mm(rows[part], matrix, out=block[: part.stop - part.start])
@@ -234,9 +236,9 @@ def _dtype_of_sums(rows: Tensor) -> torch.dtype:
 
 
 def _gathered(
-    rows: Tensor, table: Tensor, complete: bool = False
+    rows: Tensor, table: Tensor, step: int | None = None, complete: bool = False
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of ``rows[table]``, shape (block, K * C), with zeros where there is no row.
+    """Yield blocks of ``rows[table]``, shape (step, K * C), with zeros where there is no row.
 
     A block is overwritten by the next. A table without missing rows is ``complete``.
     """
@@ -247,7 +249,7 @@ def _gathered(
     compiled = compiled_for(table.numel() * channels, bits)
     if not compiled and not complete:
         bits = torch.cat([bits, bits.new_zeros(1, channels)])
-    step = _rows_of_a_block(len(table), taps * channels, rows.device)
+    step = step or _rows_of_a_block(len(table), taps * channels, rows.device)
     buffer = bits.new_empty(step, taps * channels)
     if compiled:
         from spcnn_lightning.compiled.gathering import Gatherer

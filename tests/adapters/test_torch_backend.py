@@ -28,11 +28,17 @@ def loops(request, monkeypatch):
     monkeypatch.setattr(compiled, "WORTH_COMPILING", 0 if request.param == "numba" else 10**18)
 
 
-@pytest.fixture(autouse=True, params=[1, 4, 10**6], ids="{} rows a block".format)
+@pytest.fixture(
+    autouse=True, params=[(1, 0), (4, 0), (10**6, 0), (1, 24)], ids="{0[0]} rows or {0[1]}".format
+)
 def block(request, monkeypatch):
-    """Blocks of one row, of some rows with a shorter last one, and of all rows."""
-    monkeypatch.setattr(torch_ways, "LEAST_ROWS", request.param)
-    monkeypatch.setattr(torch_ways, "CACHE_BLOCK", 0)
+    """Blocks of one row, of some with a shorter last one, of all, and of more where rows are short.
+
+    The last is as in real use: inputs and outputs, which differ in their width, differ in blocks.
+    """
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch_ways, "LEAST_ROWS", request.param[0])
+    monkeypatch.setattr(torch_ways, "CACHE_BLOCK", request.param[1])
 
 
 @pytest.fixture
