@@ -13,6 +13,12 @@ from spcnn_lightning.nn.convolution import NetworkInNetwork, SparseConv
 from spcnn_lightning.nn.pointwise import Activation, FeatureDropout
 from spcnn_lightning.nn.pooling import AvgPool, MaxPool
 
+ZERO_AT_ZERO = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
+    *(nn.Tanh, nn.Softsign, nn.Hardswish, nn.Identity),
+)
+"""Functions that leave a dropped feature dropped."""
+
 Step = Callable[[SparseBatch], SparseBatch]
 """A layer, or a layer that is told which channels there are."""
 
@@ -23,8 +29,9 @@ def without_dropped(layers: Sequence[nn.Module]) -> list[Step]:
     All masks of this training pass are drawn here. The matrix layer (`SparseConv`,
     `SubmanifoldConv`, `NetworkInNetwork`) before a dropout computes the kept features alone, and
     the one behind it multiplies with their rows of its weights alone. Between them may lie what
-    acts on each feature by itself: pooling, and activations without parameters. Values and
-    gradients are those of masking; the weights of dropped features get gradients of zero.
+    acts on each feature by itself: pooling and activations without parameters, behind the dropout
+    only those that are zero at zero (`ZERO_AT_ZERO`). Values and gradients are those of masking;
+    the weights of dropped features get gradients of zero.
 
     Where another layer follows a dropout the dropped features are put back as zeros; where
     another one precedes it, it masks.
@@ -35,6 +42,8 @@ def without_dropped(layers: Sequence[nn.Module]) -> list[Step]:
     for place, layer in enumerate(layers):
         if not isinstance(layer, FeatureDropout) or not layer.drops:
             continue
+        if type(layer).forward is not FeatureDropout.forward:
+            continue
         before = _matrix_layer(layers, range(place - 1, -1, -1))
         if before is None:
             continue
@@ -42,7 +51,7 @@ def without_dropped(layers: Sequence[nn.Module]) -> list[Step]:
         kept = layer.draw(producer.out_channels).to(producer.weight.device)
         outputs[before] = kept
         steps[place] = partial(layer, num_features=producer.out_channels)
-        behind = _matrix_layer(layers, range(place + 1, len(layers)))
+        behind = _matrix_layer(layers, range(place + 1, len(layers)), keeping_zero=True)
         if behind is None:
             steps[place] = partial(_put_back, steps[place], kept, producer.out_channels)
         else:
@@ -52,15 +61,24 @@ def without_dropped(layers: Sequence[nn.Module]) -> list[Step]:
     return steps
 
 
-def _matrix_layer(layers: Sequence[nn.Module], places: Iterable[int]) -> int | None:
-    """Return the first place with a matrix, unless a layer in between mixes or counts features."""
+def _matrix_layer(
+    layers: Sequence[nn.Module], places: Iterable[int], keeping_zero: bool = False
+) -> int | None:
+    """Return the first place with a matrix, unless a layer in between mixes or counts features.
+
+    With ``keeping_zero``, unless one of them could make something of zeros either.
+    """
     for place in places:
         layer = layers[place]
         # A subclass with a forward of its own is another layer.
-        if type(layer).forward in (SparseConv.forward, NetworkInNetwork.forward):
+        forward = type(layer).forward
+        if forward in (SparseConv.forward, NetworkInNetwork.forward):
             return place
         own = any(True for _ in (*layer.parameters(), *layer.buffers()))
-        if not isinstance(layer, (MaxPool, AvgPool, Activation)) or own:
+        if own or forward not in (MaxPool.forward, AvgPool.forward, Activation.forward):
+            return None
+        moves_zero = isinstance(layer, Activation) and type(layer.function) not in ZERO_AT_ZERO
+        if keeping_zero and moves_zero:
             return None
     return None
 

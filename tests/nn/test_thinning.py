@@ -26,6 +26,17 @@ class Doubling(nn.Module):
         return batch.replace(2 * batch.features.cumsum(1), batch.ground_state.cumsum(0))
 
 
+class Reversing(MaxPool):
+    def forward(self, batch):
+        batch = super().forward(batch)
+        return batch.replace(batch.features.flip(1), batch.ground_state.flip(0))
+
+
+class OwnDropout(FeatureDropout):
+    def forward(self, batch):
+        return super().forward(batch)
+
+
 class OwnConv(SparseConv):
     def forward(self, batch):
         return super().forward(batch)
@@ -48,11 +59,19 @@ ROWS = {
         *[NetworkInNetwork(3, 9), dropout(0), SparseConv(9, 6, (2, 2), bias=False), RELU],
         *[dropout(1), SubmanifoldConv(6, 8, (3, 3)), dropout(2), NetworkInNetwork(8, 2)],
     ],
+    "not zero at zero": [
+        *[SparseConv(3, 8, (2, 2)), dropout(0), MaxPool((1, 2)), Activation(nn.Sigmoid())],
+        *[SparseConv(8, 5, (2, 1)), Activation(nn.Softplus()), dropout(1), NetworkInNetwork(5, 2)],
+    ],
     "twice": [SparseConv(3, 8, (2, 2)), dropout(0), dropout(1), SparseConv(8, 5, (2, 1))],
     "norm before": [SparseConv(3, 8, (2, 2)), BatchNorm(8), dropout(0), SparseConv(8, 5, (2, 1))],
     "norm behind": [SparseConv(3, 8, (2, 2)), dropout(0), BatchNorm(8), SparseConv(8, 5, (2, 1))],
     "parameters": [SparseConv(3, 8, (2, 2)), dropout(0), Activation(nn.PReLU(8)), dropout(1)],
     "strangers": [OwnConv(3, 8, (2, 2)), dropout(0), Doubling(), dropout(1), OwnConv(8, 5, (2, 1))],
+    "own pooling": [
+        *[SparseConv(3, 8, (2, 2)), Reversing((2, 2)), dropout(0), Reversing((1, 2))],
+        *[NetworkInNetwork(8, 5), OwnDropout(0.4, 1, seed=7)],
+    ],
     "none": [SparseConv(3, 8, (2, 2)), dropout(0, 0.0), SparseConv(8, 5, (2, 1))],
 }
 
