@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.characters import LabelledSamples
 from spcnn_lightning.datamodules.padding import (
@@ -164,10 +166,9 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
     def settings(self) -> dict[str, Any]:
         """Return the field, and how values are mapped."""
         padder = self.evaluation_padder
-        background = padder.scaling.background
         return {
             **super().settings(),
-            "background": [background] if isinstance(background, (int, float)) else [*background],
+            "background": np.atleast_1d(padder.scaling.background).tolist(),
             "scale": padder.scaling.scale,
             "threshold": padder.threshold,
             "masked": padder.masked,

@@ -53,14 +53,14 @@ class _Journal:
     fields: dict[str, list[str]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     num_left_out: int = 0
-    digests: dict[str, list[str]] = field(default_factory=dict)  # of all messages, by part
+    digests: dict[str, dict[str, int]] = field(default_factory=dict)  # of all messages, by part
 
     def leave_out(self, part: str, message: str) -> bool:
         """Note what was left out; False if it was in another part: a file may hold both."""
         digest = hashlib.sha256(message.encode()).hexdigest()[:16]
         if any(digest in noted for name, noted in self.digests.items() if name != part):
             return False
-        self.digests.setdefault(part, []).append(digest)
+        self.digests.setdefault(part, {})[digest] = 1
         self.num_left_out += 1
         if len(self.left_out) < MOST_MESSAGES:
             self.left_out.append(message)

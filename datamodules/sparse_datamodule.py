@@ -291,9 +291,11 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
 
 
 def plain_arguments(part: object) -> dict[str, Any]:
-    """Return the attributes of an object that are numbers, words or None; of arrays a hash."""
+    """Return the public attributes that are numbers, words or None; of arrays a hash."""
     found: dict[str, Any] = {}
     for name, value in getattr(part, "__dict__", {}).items():
+        if name.startswith("_"):  # what it keeps for itself
+            continue
         if value is None or isinstance(value, (bool, int, float, str)):
             found[name] = value
         elif isinstance(value, np.ndarray):

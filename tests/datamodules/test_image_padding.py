@@ -355,3 +355,16 @@ def test_one_background_is_none_for_a_mask_as_a_channel():
 def test_a_shift_is_a_whole_number_of_sites():
     with pytest.raises(ValueError, match=r"shift is 1.5: give a whole number"):
         PictureAugmentation(shift=1.5)
+
+
+@pytest.mark.parametrize("background", [3, np.float32(3), (3.0,), [3]])
+def test_a_checkpoint_holds_any_background_in_plain_types(background):
+    settings = ImagePaddingDataModule(Digits(), background=background).settings()
+    assert settings["background"] == [3.0]
+    assert type(settings["background"][0]) in (int, float)
+
+
+def test_what_a_sparsifier_keeps_for_itself_is_no_setting():
+    used, fresh = (ImagePaddingDataModule(Digits(), sparsifier=Threshold(0.1)) for _ in range(2))
+    used.evaluation_padder.sparsifier._calls = 7
+    assert used.settings() == fresh.settings()
