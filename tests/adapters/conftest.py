@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 DOUBLE = Path(__file__).with_name("torchsparse_double.py")
 
@@ -44,3 +45,28 @@ def torchsparse_double(tmp_path_factory):
         yield package
     forget_torchsparse()
     sys.modules.update(real)
+
+
+@pytest.fixture
+def close():
+    """Return what asserts that two tensors are equal but for rounding."""
+
+    def assert_close(actual, expected):
+        tolerance = {torch.float32: 2e-6, torch.float64: 1e-13}[expected.dtype]
+        scale = float(expected.detach().abs().max())
+        torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * scale)
+
+    return assert_close
+
+
+@pytest.fixture
+def same_function(close):
+    """Return what asserts that two results and their gradients in the sources are equal."""
+
+    def assert_same(out, expected, sources, seed):
+        close(out, expected)
+        pairs = (torch.autograd.grad(result, sources, seed) for result in (out, expected))
+        for ours, theirs in zip(*pairs, strict=True):
+            close(ours, theirs)
+
+    return assert_same

@@ -77,7 +77,7 @@ def torch_convolution(field, weight, geometry, shape, transposed):
 @pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_is_the_convolution(way, geometry, transposed, dtype, active):
+def test_each_way_is_the_convolution(way, geometry, transposed, dtype, active, same_function):
     rulebook = kernel_map(active, geometry)
     source, target = (rulebook.output, active) if transposed else (active, rulebook.output)
     generator = torch.Generator().manual_seed(0)
@@ -88,19 +88,7 @@ def test_each_way_is_the_convolution(way, geometry, transposed, dtype, active):
     out = getattr(torch_ways, way).apply(rows, weight, rulebook, transposed)
     field = torch_convolution(dense(rows, source), weight, geometry, SHAPE, transposed)
     expected = at_sites(field, target)
-    close(out, expected)
-    for ours, theirs in zip(
-        torch.autograd.grad(out, (rows, weight), seed),
-        torch.autograd.grad(expected, (rows, weight), seed),
-        strict=True,
-    ):
-        close(ours, theirs)
-
-
-def close(actual, expected):
-    tolerance = {torch.float32: 2e-6, torch.float64: 1e-13}[expected.dtype]
-    scale = float(expected.detach().abs().max())
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * scale)
+    same_function(out, expected, (rows, weight), seed)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -117,7 +105,7 @@ def test_only_the_gradients_that_are_asked_for_are_computed(way, active):
 
 @pytest.mark.parametrize(("c_in", "c_out"), [(1, 64), (64, 1), (16, 16)])
 @pytest.mark.parametrize("buffer", [0, 2**26], ids=["no buffer", "any buffer"])
-def test_whatever_is_chosen_the_result_is_the_same(buffer, c_in, c_out, active, monkeypatch):
+def test_whatever_is_chosen_the_result_is_the_same(buffer, c_in, c_out, active, monkeypatch, close):
     monkeypatch.setattr(torch_ways, "MAX_BUFFER", buffer)
     rows, weight = torch.randn(active.num_sites, c_in), torch.randn(4, c_in, c_out)
     rulebook = kernel_map(active, GEOMETRIES[0])
