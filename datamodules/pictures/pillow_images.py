@@ -85,14 +85,16 @@ def picture_of(image: Any, channels: int, background: float) -> Picture:
     """
     from PIL import ImageOps
 
-    kind, is_tiff = image.format, image.format == "TIFF"
-    if is_tiff and getattr(image, "n_frames", 1) > 1:
-        raise ValueError(f"it holds {image.n_frames} pictures, expected one")
-    image = ImageOps.exif_transpose(image)
+    kind = image.format  # a turned image does not know it
     # Older versions of Pillow call the 16 bits of a PNG file I.
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
-        if is_tiff and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+    is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM"))
+    if kind == "TIFF":
+        if image.n_frames > 1:
+            raise ValueError(f"it holds {image.n_frames} pictures, expected one")
+        if is_16_bit and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             raise ValueError("16-bit grey values for which white is zero")
+    image = ImageOps.exif_transpose(image)
+    if is_16_bit:
         return _of_16_bits(image, channels, background)
     if image.mode in ("I", "F"):
         numbers = "integers" if image.mode == "I" else "floating-point numbers"

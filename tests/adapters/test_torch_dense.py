@@ -88,7 +88,9 @@ def test_rows_that_fill_their_box_in_order_are_not_moved():
 
 def test_a_site_that_no_window_sees_is_in_no_box():
     sites = ActiveSet(torch.tensor([[0, 0], [0, 6]], dtype=torch.int32), (7,), 1)
-    assert not Box(kernel_map(sites, ConvGeometry((2,), 2))).holds_all
+    found = kernel_map(sites, ConvGeometry((2,), 2))
+    assert not Box(found).holds_all
+    assert torch_dense.box_of(found, torch.ones(2, 1)) is None
 
 
 def test_only_the_gradients_that_are_asked_for_are_computed():

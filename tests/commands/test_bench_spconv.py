@@ -58,6 +58,16 @@ def test_one_layer(memory):
     assert (found.memory is not None) == memory
 
 
+def test_biases_are_those_of_the_network():
+    workload = named_workload(
+        "SparseConv(2, 3, (2, 2))", field="full", field_width=5, batch_size=1, in_channels=2
+    )
+    with torch.no_grad():
+        workload.network[0].bias.copy_(torch.tensor([0.3, -0.2, 0.1]))
+    (found,) = measured(workload, "spconv_layers")  # every site is active: nothing is missing
+    assert found.error < 1e-5
+
+
 def test_a_layer_without_a_form_is_named():
     workload = named_workload("SparseConv(2, 3, (3, 3), padding=1)", batch_size=1, in_channels=2)
     (found,) = measured(workload, "spconv_layers")

@@ -198,3 +198,15 @@ def test_several_pictures_in_a_file_are_refused(save):
     root = save("train/a/a.tif", pages[0], save_all=True, append_images=pages[1:])
     with pytest.raises(DataError, match="it holds 2 pictures"):
         only(root)
+
+
+def test_16_bits_for_which_white_is_zero_are_refused(save):
+    root = save("train/a/a.tif", Image.fromarray(GREY.astype(np.uint16) << 8))
+    path = root / "train" / "a" / "a.tif"
+    np.testing.assert_array_equal(only(root, channels=1)[..., 0], GREY)
+    tag = struct.pack("<HHIH", 262, 3, 1, 1)  # photometric interpretation: black is zero
+    data = path.read_bytes()
+    assert data.count(tag) == 1
+    path.write_bytes(data.replace(tag, struct.pack("<HHIH", 262, 3, 1, 0)))
+    with pytest.raises(DataError, match="16-bit grey values for which white is zero"):
+        only(root)
