@@ -102,7 +102,7 @@ def test_the_real_strokes_survive_z(pendigits_root, tmp_path):
     [
         (b"", "not a file of the Unix program compress"),
         (b"\x1f\x9d", "not a file of the Unix program compress"),
-        (gzip.compress(b"text"), "starts with '1f 8b 08'"),
+        (gzip.compress(b"text", mtime=0), "starts with '1f 8b 08'"),
         (b"\x1f\x9d\x88", "codes of up to 8 bits at byte 2"),
         (b"\x1f\x9d\x91", "codes of up to 17 bits at byte 2"),
         (b"\x1f\x9d\x90\x61\xfe\xff", "byte 4: code 511 where the table has 257 entries"),
