@@ -5,8 +5,7 @@ What computes, and where:
 - *CUDA*: implicit GEMM through ``spconv.pytorch.ops`` by default, or Native; float32 and float16.
   TF32 only where the user switches it on (``spconv.constants.SPCONV_ALLOW_TF32``; the centre tap
   of a Native submanifold window follows ``torch.backends.cuda.matmul.allow_tf32``). In float16
-  spconv's tuner may pick kernels that accumulate in float16. Written from spconv's source and
-  exercised against a double of its calls; never run on a GPU.
+  spconv's tuner may pick kernels that accumulate in float16.
 - *CPU, wheels built for CUDA* (``spconv-cu120`` and the like): spconv's own Native kernels.
 - *CPU, any other build*: spconv's rulebook, computed with in torch. The CPU wheels (2.3.6, 2.3.8)
   add rows up on several threads that share a pointer: wrong rows, others in each run, and have no

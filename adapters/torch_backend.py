@@ -15,7 +15,7 @@ from spcnn_lightning.core.kernel_map import KernelMap, kernel_map
 
 GATHER_COST = 100
 """Multiply-adds that take the time of moving one number (measured order of magnitude)."""
-TAP_COST = 7_000_000
+TAP_COST = {"cpu": 7_000_000, "cuda": 1_000_000_000}
 """Multiply-adds that take the time of the calls for one tap alone, about 0.15 ms with backward."""
 CLEAR_GAIN = 0.8
 """A dense box is taken if it costs at most this share of the best other way: costs are rough."""
@@ -72,7 +72,7 @@ class TorchBackend:
             + GATHER_COST * weight.numel(),
             GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),
             ByTap: kernel_map.num_pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out))
-            + taps * TAP_COST,
+            + taps * TAP_COST.get(features.device.type, TAP_COST["cuda"]),
         }
         if rows_in * taps * c_out > torch_ways.MAX_BUFFER:
             del work[ProjectFirst]

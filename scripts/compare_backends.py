@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from spcnn_lightning.commands import bench
@@ -27,14 +28,15 @@ STANDING = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--workloads", default=",".join(STANDING), help="letters; default: all")
     parser.add_argument("--modes", default="train,infer", help="default: train,infer")
-    asked, rest = parser.parse_known_args()
+    asked, rest = parser.parse_known_args(arguments)
     letters = asked.workloads.split(",")
     if unknown := [letter for letter in letters if letter not in STANDING]:
         parser.error(f"no workload {', '.join(unknown)}: there are {', '.join(STANDING)}")

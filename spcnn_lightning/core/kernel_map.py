@@ -89,6 +89,10 @@ class KernelMap(SiteMap):
         moved = KernelMap(self.geometry, self.output.relocated(move, memo), move(self.in_to_out))
         moved._input_shape = self._input_shape
         moved.input_coords = None if self.input_coords is None else move(self.input_coords)
+        if "num_pairs" in vars(self):  # counting them again would make the host wait
+            moved.num_pairs = self.num_pairs
+        if "out_to_in" in vars(self):
+            moved.out_to_in = move(self.out_to_in)
         return moved
 
 
@@ -124,9 +128,13 @@ def _built(active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...]
     keys, reaches = _candidates(active_set, geometry, shape)
     if geometry.activity is Activity.SUBMANIFOLD:
         return KernelMap(geometry, active_set, _rows_of_known_sites(active_set, keys, reaches))
+    # On its way to the host before that has to wait for the number of sites anyway.
+    pairs = reaches.sum().to("cpu", non_blocking=True)
     unique, in_to_out = _rows_of_new_sites(keys, reaches, active_set.batch_size, shape)
     output = _output_set(active_set, geometry, shape, unravel(unique, shape))
-    return KernelMap(geometry, output, in_to_out)
+    result = KernelMap(geometry, output, in_to_out)
+    result.num_pairs = int(pairs)
+    return result
 
 
 def _compiled(
@@ -205,22 +213,22 @@ def _rows_of_new_sites(
     keys: Tensor, reaches: Tensor, batch_size: int, shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """Return the sorted keys of all sites that are reached, and the row of each candidate."""
+    # Key `field` stands for "reaches nothing". On a GPU the host waits for the number of sites
+    # alone: Python's numbers are filled in, not assigned.
     field = batch_size * math.prod(shape)
+    keys = torch.where(reaches, keys, field)
     if field <= TABLE_FACTOR * keys.numel():
-        # Key `field` stands for "reaches nothing".
-        keys = torch.where(reaches, keys, field)
         hit = torch.zeros(field + 1, dtype=torch.bool, device=keys.device)
-        hit[keys.reshape(-1)] = True
-        hit[field] = False
+        hit.index_fill_(0, keys.reshape(-1), True)
+        hit[field].zero_()
         unique = hit.nonzero()[:, 0]
         rows = torch.empty(field + 1, dtype=torch.int64, device=keys.device)
         rows[unique] = torch.arange(len(unique), device=keys.device)
-        rows[field] = len(unique)
+        rows[field].fill_(len(unique))
         return unique, rows[keys]
-    unique, inverse = torch.unique(keys[reaches], return_inverse=True)
-    in_to_out = torch.full_like(keys, len(unique))
-    in_to_out[reaches] = inverse
-    return unique, in_to_out
+    with_nothing = torch.cat([keys.reshape(-1), keys.new_full((1,), field)])
+    unique, inverse = torch.unique(with_nothing, return_inverse=True)
+    return unique[:-1], inverse[:-1].view_as(keys)
 
 
 def _rows_of_known_sites(active_set: ActiveSet, keys: Tensor, reaches: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ class FeatureDropout(nn.Module):
             return functional.elementwise(batch, lambda rows: rows * factor)
         # A recomputation in the backward pass (torch.utils.checkpoint) repeats the last mask.
         self.step -= functional.is_recomputing()
-        mask = self.mask(batch.num_channels).to(batch.features)
+        mask = self.mask(batch.num_channels).to(batch.features, non_blocking=True)
         self.step += 1
         return functional.elementwise(batch, lambda rows: rows * mask)
 

@@ -145,7 +145,7 @@ def _gradient_if_won(
 ) -> Tensor:
     """Return the gradient of each input row from its window ``row`` in which it is slot ``tap``."""
     never = torch.iinfo(winner.dtype).max
-    tap = torch.as_tensor(tap, device=row.device).where(row < m, never).to(winner.dtype)
+    tap = torch.where(row < m, tap, never).to(winner.dtype)
     row = row.clamp(max=m - 1)
     return _keep(grad.index_select(0, row), winner.index_select(0, row) == tap[:, None])
 

@@ -48,7 +48,7 @@ def without_dropped(layers: Sequence[nn.Module]) -> list[Step]:
         if before is None:
             continue
         producer: Any = layers[before]
-        kept = layer.draw(producer.out_channels).to(producer.weight.device)
+        kept = layer.draw(producer.out_channels).to(producer.weight.device, non_blocking=True)
         outputs[before] = kept
         steps[place] = partial(layer, num_features=producer.out_channels)
         behind = _matrix_layer(layers, range(place + 1, len(layers)), keeping_zero=True)

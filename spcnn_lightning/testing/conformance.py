@@ -44,6 +44,8 @@ class BackendConformance:
     @pytest.fixture
     def engine(self, request: pytest.FixtureRequest) -> Backend:
         """The backend; skips with its own reason if it cannot be used here."""
+        if torch.device(request.cls.device).type == "cuda" and not torch.cuda.is_available():
+            pytest.skip("torch finds no CUDA device")
         engine = usable_backend(request.cls.backend)
         warm_up(request.cls.device)
         return engine

@@ -27,6 +27,41 @@ class TestSpconvTriton(BackendConformance):
     backend = "spconv_triton"
 
 
+class TestTorchOnCuda(BackendConformance):
+    backend = "torch"
+    device = "cuda"
+
+
+class TestSpconvOnCuda(BackendConformance):
+    backend = "spconv"
+    device = "cuda"
+
+
+class TestSpconvNativeOnCuda(BackendConformance):
+    backend = "spconv:native"
+    device = "cuda"
+
+
+class TestSpconvSplitOnCuda(BackendConformance):
+    backend = "spconv:implicit_gemm_split"
+    device = "cuda"
+
+
+class TestSpconvTritonOnCuda(BackendConformance):
+    backend = "spconv_triton"
+    device = "cuda"
+
+
+class TestTorchSparseOnCuda(BackendConformance):
+    backend = "torchsparse"
+    device = "cuda"
+
+
+class TestTorchSparseImplicitGemmOnCuda(BackendConformance):
+    backend = "torchsparse:implicit_gemm"
+    device = "cuda"
+
+
 class Missing(TorchBackend):
     name = "missing"
 
