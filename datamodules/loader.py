@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
+from spcnn_lightning.core.map_plan import CollateWithMaps, MapPlan
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset
 from spcnn_lightning.datamodules.samplers import EpochBatches
 
@@ -32,6 +33,7 @@ class EpochLoader:
         persistent_workers: Keep them for the next epoch.
         pin_memory: Return batches in page-locked memory.
         prefetch_factor: Batches that each worker prepares ahead.
+        map_plan: Kernel maps to build with each batch; none if not given.
     """
 
     def __init__(
@@ -44,12 +46,13 @@ class EpochLoader:
         persistent_workers: bool = False,
         pin_memory: bool = False,
         prefetch_factor: int | None = None,
+        map_plan: MapPlan | None = None,
     ) -> None:
         self.dataset, self.batch_sampler, self.position = dataset, batch_sampler, position
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=batch_sampler,
-            collate_fn=collate,
+            collate_fn=CollateWithMaps(collate, map_plan) if map_plan else collate,
             num_workers=num_workers,
             persistent_workers=persistent_workers and num_workers > 0,
             pin_memory=pin_memory,

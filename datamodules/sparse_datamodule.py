@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
 from spcnn_lightning.core.errors import DataError
+from spcnn_lightning.core.map_plan import MapPlan
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset
 from spcnn_lightning.datamodules.characters import LabelledSamples
 from spcnn_lightning.datamodules.loader import EpochLoader
@@ -61,6 +62,8 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
 
     spatial_shape: tuple[int, ...]
     """Sizes of the field along its axes."""
+    map_plan: MapPlan | None = None
+    """Kernel maps that are built with each batch; the callback `KernelMapsAhead` sets it."""
 
     def __init__(
         self,
@@ -242,6 +245,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             num_workers=self.num_workers,
             persistent_workers=self.persistent_workers,
             pin_memory=self.pin_memory,
+            map_plan=self.map_plan,
         )
         self._loaders.add(loader)
         return loader

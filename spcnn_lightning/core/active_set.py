@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -117,6 +117,11 @@ class ActiveSet:
             with torch.inference_mode(False), torch.no_grad():
                 self._kernel_maps[key] = build()
         return self._kernel_maps[key]  # type: ignore[return-value]  # the builder's own type
+
+    def maps_of(self, builder: str) -> list[tuple[ConvGeometry, Any]]:
+        """Return the windows whose maps ``builder`` has built on this set so far, with the maps."""
+        found = self._kernel_maps.items()
+        return [(geometry, built) for (name, geometry), built in found if name == builder]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ActiveSet:
         """Return the set on ``device``, with the kernel maps built so far."""

@@ -45,7 +45,7 @@ class WarmUp(Callback):
         try:
             with trainer.precision_plugin.train_step_context():
                 # Batch norm keeps its statistics, and asks nobody for theirs.
-                scores = pl_module.eval()(_sample(network, pl_module.device))
+                scores = pl_module.eval()(made_up_sample(network, pl_module.device))
             if isinstance(scores, Tensor):
                 # Not backward(), at which DDP would begin to communicate.
                 torch.autograd.grad(scores.float().sum(), weights, allow_unused=True)
@@ -57,7 +57,7 @@ class WarmUp(Callback):
         distributed.new_group(backend="gloo", timeout=timedelta(seconds=self.patience))
 
 
-def _sample(network: Any, device: torch.device) -> SparseBatch:
+def made_up_sample(network: Any, device: torch.device) -> SparseBatch:
     """Return one sample with sites in the middle of the field, up to 4 along each axis."""
     middle = [range(size // 2, min(size, size // 2 + 4)) for size in network.spatial_shape]
     coords = torch.tensor([(0, *site) for site in product(*middle)], dtype=torch.int32)

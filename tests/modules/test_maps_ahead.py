@@ -1,0 +1,72 @@
+"""KernelMapsAhead: training does not change, and the step builds no map."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from spcnn_lightning import DeepCNet
+from spcnn_lightning.core import kernel_map
+from spcnn_lightning.datamodules import ImagePaddingDataModule
+from spcnn_lightning.modules import KernelMapsAhead, SparseClassifier
+
+Make = Callable[..., Any]
+
+
+class Builds(Callback):
+    """Counts the maps that this process builds within training steps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.inside, build = 0, False, kernel_map.build_kernel_map
+
+        def counted(*arguments: Any) -> Any:
+            self.count += self.inside
+            return build(*arguments)
+
+        monkeypatch.setattr(kernel_map, "build_kernel_map", counted)
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.inside = True
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.inside = False
+
+
+def trained(make_trainer: Make, workers: int, *callbacks: Callback) -> tuple[Trainer, Any]:
+    torch.manual_seed(3)
+    network = DeepCNet(4, 4, 1, 10, dropout=0.5)
+    module = SparseClassifier(network, optimizer=partial(torch.optim.SGD, lr=0.01))
+    data = ImagePaddingDataModule(spatial_shape=(48, 48), num_workers=workers, seed=1)
+    trainer = make_trainer(max_steps=3, limit_val_batches=1, callbacks=list(callbacks))
+    trainer.fit(module, data)
+    return trainer, module
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_gives_the_same_weights_and_builds_no_map_in_a_step(
+    workers: int, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = Builds(monkeypatch)
+    _, expected = trained(make_trainer, workers, builds)
+    assert builds.count == 3 * 9  # five convolutions and four pools
+    builds.count = 0
+    _, found = trained(make_trainer, workers, builds, KernelMapsAhead())
+    assert builds.count == 0
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(weight, found.state_dict()[name]), name
+
+
+def test_it_says_where_it_does_nothing(data: Any, make_module: Make, make_trainer: Make) -> None:
+    with pytest.warns(UserWarning, match="TinyData has no map_plan"):
+        make_trainer(callbacks=[KernelMapsAhead()]).fit(make_module(), data)
+
+    module = make_module()
+    data.map_plan = None
+    module.network = torch.nn.Sequential(module.network)
+    with pytest.warns(UserWarning, match="no SparseNetwork, or its backend"):
+        make_trainer(callbacks=[KernelMapsAhead()]).fit(module, data)
+    assert data.map_plan is None
