@@ -41,6 +41,13 @@ class Scaling:
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise ValueError(f"scale is {self.scale}: give a positive number, of 0..255, or None")
 
+    @property
+    def farthest(self) -> float:
+        """The largest distance from zero that a value can have."""
+        zero = np.asarray(self.background, float)
+        scale = np.maximum(zero, 255 - zero) if self.scale is None else self.scale
+        return float((np.maximum(zero, 255 - zero) / scale).max())
+
     def check(self, channels: int) -> None:
         """Raise ValueError if there is a background for another number of channels."""
         if isinstance(self.background, (tuple, list)) and len(self.background) != channels:

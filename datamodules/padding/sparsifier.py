@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spcnn_lightning.core.errors import DataError, MissingExtraError
-from spcnn_lightning.datamodules.padding.picture_batch import PictureBatch
+from spcnn_lightning.datamodules.padding.picture_batch import PictureBatch, Scaling
 
 
 class Sparsifier(ABC):
@@ -27,6 +27,9 @@ class Sparsifier(ABC):
     def out_channels(self, channels: int) -> int:
         """Return the number of features that ``channels`` channels become."""
         return channels
+
+    def check(self, scaling: Scaling) -> None:  # noqa: B027  # most have nothing to check
+        """Raise ValueError if nothing of any picture would be left, on this scale."""
 
     @abstractmethod
     def __call__(self, batch: PictureBatch) -> PictureBatch:
@@ -45,6 +48,14 @@ class Threshold(Sparsifier):
 
     def __init__(self, least: float = 0.1) -> None:
         self.least = _amount("least", least)
+
+    def check(self, scaling: Scaling) -> None:
+        """Raise ValueError if no value lies beyond ``least``."""
+        if self.least >= scaling.farthest:
+            raise ValueError(
+                f"least is {self.least}, but values end at {scaling.farthest:g} from the "
+                "background, so that no pixel would be left: give less"
+            )
 
     def __call__(self, batch: PictureBatch) -> PictureBatch:
         """Return the pictures with zeros elsewhere."""
@@ -95,7 +106,7 @@ class BackgroundSubtraction(Sparsifier):
     """Subtracts a picture of the empty scene, as a camera that does not move sees it.
 
     Args:
-        reference: uint8, shape (H, W) or (H, W, C), or an ``.npy`` file of such.
+        reference: uint8, shape (H, W) or (H, W, C), an ``.npy`` file of such, or a picture file.
         least: Differences that are not larger in any channel are background.
 
     Raises:
@@ -135,10 +146,19 @@ def _amount(name: str, amount: float) -> float:
 
 def _picture(reference: str | Path | NDArray[Any]) -> NDArray[np.uint8]:
     if isinstance(reference, (str, Path)):
+        # Not at the top: sources of pictures look up how they are padded.
+        from spcnn_lightning.datamodules.pictures.pillow_images import ENDINGS, read_picture
+
+        if Path(reference).suffix.lower() in ENDINGS:
+            found = read_picture(Path(reference), 3, 0)
+            # A grey picture has three equal channels.
+            return found[..., :1] if (found == found[..., :1]).all() else found
         try:
             reference = np.load(reference, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise DataError(f"{reference}: not an .npy file of a picture ({error})") from error
+            raise DataError(
+                f"{reference}: no picture file, and no .npy file of one ({error})"
+            ) from error
     picture = np.asarray(reference)
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
         raise DataError(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 DESCRIPTIONS = {
     "prepare": "Convert a source into a folder of shards, which the source Shards reads from disk "
     "without loading them. Broken off, it goes on when it is started again.",
-    "info": "Count the characters, strokes and points of a source or a folder of shards.",
+    "info": "Count the characters, strokes and points of a source or a folder of shards, or the "
+    "pictures of a source, and say how large they are.",
     "show": "Draw characters or pictures of a source, or a folder of shards, into a PNG file; with "
     "--config, what a config feeds to its network: augmented, in the field, with the active sites.",
 }
@@ -101,7 +102,7 @@ def _parser(action: str, prog: str) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog, description=DESCRIPTIONS[action], allow_abbrev=False, exit_on_error=False
     )
-    kinds = (StrokeSource, PictureSource) if action == "show" else (StrokeSource,)
+    kinds = (StrokeSource,) if action == "prepare" else (StrokeSource, PictureSource)
     parser.add_subclass_arguments(kinds, "source", required=True)
     if action in ("prepare", "info"):
         parser.add_argument(

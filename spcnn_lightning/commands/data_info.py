@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from spcnn_lightning.commands.data_info_pictures import describe_pictures
 from spcnn_lightning.commands.progress_bar import ProgressBar
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.joining import OPTIONAL_FIELDS
 from spcnn_lightning.datamodules.parts import check_labels
+from spcnn_lightning.datamodules.pictures import PictureSource
 from spcnn_lightning.datamodules.preparing import Progress
 from spcnn_lightning.datamodules.sources import Shards, StrokeSource
 from spcnn_lightning.datamodules.sources.base import refuse
@@ -19,7 +21,7 @@ from spcnn_lightning.datamodules.sources.base import refuse
 SHOWN_NAMES = 12
 
 
-def print_info(source: StrokeSource, parts: Sequence[str]) -> None:
+def print_info(source: StrokeSource | PictureSource, parts: Sequence[str]) -> None:
     """Print what a source is and, for each part, what it holds.
 
     Raises:
@@ -35,9 +37,13 @@ def print_info(source: StrokeSource, parts: Sequence[str]) -> None:
         if isinstance(source, Shards) and part not in source.manifest.parts:
             print(f"{part}: none")
             continue
-        bar = ProgressBar(sys.stderr)
+        pictures = isinstance(source, PictureSource)
+        bar = ProgressBar(sys.stderr, "pictures" if pictures else "characters")
         try:
-            described = describe_part(source, part, bar.show)
+            if isinstance(source, PictureSource):
+                described = describe_pictures(source, part, bar.show)
+            else:
+                described = describe_part(source, part, bar.show)
         finally:
             bar.end_line()
         print(f"{part}: {described}")

@@ -12,7 +12,8 @@ WIDTH = 30
 class ProgressBar:
     """One line for each part, drawn again and again; in a file, one line for each tenth."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, things: str = "characters") -> None:
+        self.things = things
         self.stream, self.redraws = stream, stream.isatty()
         self.part = ""
         self.tenth = -1
@@ -31,7 +32,7 @@ class ProgressBar:
         if self.redraws or int(10 * share) > self.tenth:
             self.tenth = int(10 * share)
             bar = ("#" * int(WIDTH * share)).ljust(WIDTH, "-")
-            text = f"{self.part:5} {bar} {share:4.0%}  {progress.characters:,} characters"
+            text = f"{self.part:5} {bar} {share:4.0%}  {progress.characters:,} {self.things}"
             print(f"\r{text}" if self.redraws else text, end="", file=self.stream, flush=True)
             self.open_line = True
             if not self.redraws:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from spcnn_lightning.commands import data_show, data_show_config
 from spcnn_lightning.commands.data_info import describe_part
+from spcnn_lightning.commands.data_info_pictures import describe_pictures
 from spcnn_lightning.commands.data_show import png
 from spcnn_lightning.commands.main import main
 from spcnn_lightning.core.errors import DataError
@@ -24,6 +25,8 @@ from spcnn_lightning.datamodules import (
     StrokeSet,
     StrokeSource,
 )
+from spcnn_lightning.datamodules.pictures import PictureSource
+from spcnn_lightning.datamodules.pictures.base import PictureArray, PictureList
 from spcnn_lightning.datamodules.preparing import prepare
 from spcnn_lightning.datamodules.sources.base import Piece
 from spcnn_lightning.modules.drawing import draw_samples
@@ -89,6 +92,37 @@ def test_pictures_of_a_source_are_drawn(tmp_path, monkeypatch, capsys):
     assert run("show", "--source", "Digits", "--part", "test", "--samples", "4") == 0
     assert "4 pictures of the test part: samples.png" in capsys.readouterr().out
     assert size_of(tmp_path / "samples.png")[0] == 400
+
+
+def test_pictures_of_a_source_are_described(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("info", "--source", "Digits") == 0
+    printed = capsys.readouterr()
+    assert "10 classes: 0, 1, 2" in printed.out
+    assert (
+        "train: 1,437 pictures of 10 classes (141 to 146 each), 8 x 8 pixels of 1 channels, "
+        in (printed.out)
+    )
+    assert "100%  1,437 pictures" in printed.err
+
+    images = [np.full((4, 5, 1), 9, np.uint8), *(np.zeros((n, 5, 1), np.uint8) for n in (4, 6))]
+
+    class Some(PictureSource):
+        class_names, citation, channels, background = ("a", "b", "c"), "mine", 1, 0.0
+
+        def train(self):
+            return PictureList(images, [0, 2, 2])
+
+        def test(self):
+            return PictureArray(np.zeros((0, 4, 4, 1), np.uint8), [])
+
+    found = describe_pictures(source := Some(), "train")
+    assert found == (
+        "3 pictures of 2 classes (1 to 2 each), 4 x 5 to 6 x 5 pixels of 1 channels, writers not "
+        "known, 2 of background alone"
+    )
+    with pytest.raises(DataError, match="the test part holds no picture"):
+        describe_pictures(source, "test")
 
 
 def test_regions_of_a_source_in_a_source_are_drawn(tmp_path, monkeypatch, capsys):
@@ -200,8 +234,8 @@ def test_wrong_words_are_explained(folder, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("info --source CanvasJsom", "no class CanvasJsom (is it 'CanvasJson'?); known are Assam"),
-        ("info --source Digits", "source: Digits is of another kind; known are Assamese"),
+        ("info --source CanvasJsom", "no class CanvasJsom (is it 'CanvasJson'?); known are Array"),
+        ("prepare --source Digits --out x", "source: Digits is of another kind; known are Assam"),
         ("show --source Digit", "(is it 'Digits'?); known are ArrayPictures"),
         ("info --source CanvasJson", "CanvasJson needs root: give --source.root VALUE"),
         ("info --source CanvasJson --root x --part y", "(is it 'parts'?); there are source, parts"),

@@ -8,6 +8,7 @@ import torch
 
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import (
+    BackgroundSubtraction,
     ColourShift,
     Edges,
     Padder,
@@ -15,6 +16,7 @@ from spcnn_lightning.datamodules import (
     Scaling,
     Threshold,
 )
+from spcnn_lightning.datamodules.padding.masks import cut_out
 from spcnn_lightning.datamodules.randomness import SampleRandom
 
 GREY = Scaling(128.0)
@@ -131,6 +133,16 @@ def test_what_a_sparsifier_removes_is_no_part_of_the_mask():
     )
     assert len(padded.coords) == expected
     assert (padded.features[:, :3].abs() > 0.5).any(1).all()
+
+
+def test_what_a_sparsifier_makes_outside_of_the_mask_is_removed():
+    """Between pixels, what is outside would come in."""
+    picture = np.full((6, 6, 2), 255, np.uint8)
+    picture[:, 3:, 1] = 0
+    subtraction = BackgroundSubtraction(np.full((6, 6), 100, np.uint8))
+    found = cut_out([picture], Scaling(), subtraction).picture(0)
+    assert (found[:, :3] != 0).all()
+    assert (found[:, 3:] == 0).all()
 
 
 def test_edges_stay_inside_of_the_mask():

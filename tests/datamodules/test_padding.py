@@ -126,6 +126,10 @@ def test_what_is_no_picture_is_refused(picture):
         lambda: Scaling((0.0, 0.0)).check(3),
         lambda: Padder((8,)),
         lambda: Padder((8, 8), threshold=-1.0),
+        lambda: Padder((8, 8), threshold=1.0),
+        lambda: Padder((8, 8), Scaling(128.0, scale=64.0), threshold=2.0),
+        lambda: Padder((8, 8), GREY, masked=True, threshold=1.0),
+        lambda: Padder((8, 8), sparsifier=Threshold(1.0)),
         lambda: Padder((8, 8), placement="middle"),
         lambda: Padder((8, 8), placement=(8, 0)),
         lambda: PictureAugmentation(stretch=1.0),
@@ -197,6 +201,31 @@ def elastic_of(elastic, random, number, side):
         return elastic.amount * side * (corner * weights).sum((1, 2))
 
     return bend
+
+
+def test_nothing_that_is_bent_out_of_the_picture_gets_lost(monkeypatch):
+    """The canvas is as wide as bending reaches: a wider one holds no more pixels."""
+    padder = Padder((90, 90), augmentation=PictureAugmentation(0, 0, 0, shift=0, elastic=0.15))
+    pictures = [np.full((20, 14, 1), 255, np.uint8)] * 40
+    padded = padder(pictures, random_of(40))
+    canvas = warp._canvas
+    monkeypatch.setattr(warp, "_canvas", lambda *given: canvas(*given[:2], given[2] + 15))
+    wider = padder(pictures, random_of(40))
+    assert torch.equal(padded.coords, wider.coords)
+    assert torch.equal(padded.features, wider.features)
+    outside = (padded.coords[:, 1:] - 45).abs() > torch.tensor([12, 9])
+    assert outside.any(1).sum() > 100
+
+
+def test_bending_ends_at_four_standard_deviations(monkeypatch):
+    augmentation = PictureAugmentation(0, 0, 0, shift=0, elastic=0.1)
+    fields = augmentation.elastic.fields
+    monkeypatch.setattr(augmentation.elastic, "fields", lambda r: np.full_like(fields(r), 100.0))
+    dot = np.zeros((11, 11, 1), np.uint8)
+    dot[5, 5] = 255
+    padded = Padder((41, 41), augmentation=augmentation)([dot], random_of(1))
+    centre = (padded.coords[:, 1:] * padded.features).sum(0) / padded.features.sum()
+    torch.testing.assert_close(centre, torch.full((2,), 20 - 4 * 0.1 * 11), atol=1e-3, rtol=0)
 
 
 def test_all_steps_of_the_augmentation_happen():
@@ -302,6 +331,31 @@ def test_colours_shift_as_the_formula_says_on_active_sites_alone():
     torch.testing.assert_close(change / change[4], torch.cos(values * torch.pi / 2))
 
 
+def test_slopes_of_colour_run_along_the_axes_of_a_field_that_is_not_square():
+    """Over the whole height, and the whole width, the change has the stated deviation."""
+    sites = torch.tensor([(n, r, c) for n in range(4000) for r, c in ((0, 0), (20, 0), (0, 50))])
+    change = ColourShift(0, 0, 0.6)(torch.zeros(12000, 1), sites, (20, 50), random_of(4000))
+    corner, down, right = change.view(4000, 3).T
+    for across in (down - corner, right - corner):
+        assert 0.57 < across.std() < 0.63
+
+
+def test_colours_have_random_numbers_of_their_own():
+    """The numbers of a distortion would tie a picture's colour to its stretch."""
+    augmentation = PictureAugmentation(colour=ColourShift())
+    values, sites = torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.int32)
+    random = random_of(1)
+    own = augmentation.recolour(values, sites, (9, 9), random)
+    assert not torch.equal(own, augmentation.colour(values, sites, (9, 9), random))
+    assert torch.equal(own, augmentation.recolour(values, sites, (9, 9), random_of(1)))
+
+
+def test_a_value_at_the_threshold_is_background():
+    picture = np.array([[[50], [51]]], np.uint8)
+    padder = Padder((1, 2), Scaling(scale=100.0), threshold=0.5)
+    assert padder([picture], random_of(1)).coords.tolist() == [[0, 0, 1]]
+
+
 def test_threshold_and_subtraction_keep_what_stands_out():
     scene = noise(6, 7, 3)
     scene[2, 3] = (130, 126, 128)
@@ -322,6 +376,11 @@ def test_threshold_and_subtraction_keep_what_stands_out():
 def test_a_reference_can_be_a_file(tmp_path):
     np.save(tmp_path / "empty.npy", noise(4, 4))
     assert BackgroundSubtraction(str(tmp_path / "empty.npy")).reference.shape == (4, 4, 1)
+    pillow = pytest.importorskip("PIL.Image")
+    for name, channels in (("grey.png", 1), ("colour.png", 3)):
+        picture = noise(4, 5, channels)
+        pillow.fromarray(picture.squeeze()).save(tmp_path / name)
+        assert np.array_equal(BackgroundSubtraction(tmp_path / name).reference, picture)
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY")
     for name in ("bad.npy", "absent.npy"):
         with pytest.raises(DataError, match=name):

@@ -204,6 +204,12 @@ def test_slic_follows_colours():
     assert (batch.num_channels, len(targets)) == (3, batch.batch_size)
 
 
+def test_slic_is_told_how_far_to_smooth():
+    scenes = ArrayScenes(colour_scenes(1), [])
+    rough, smooth = (next(iter(Superpixels(scenes, sigma=s).train())) for s in (0.0, 3.0))
+    assert not np.array_equal(rough.regions, smooth.regions)
+
+
 def test_slic_follows_greys_with_the_same_settings():
     given = colour_scenes(1)[0]
     grey = Scene(given.picture[..., :1], given.regions, given.labels)

@@ -119,6 +119,7 @@ DTYPE = b"\x80\x02cnumpy\ndtype\n"
         (b"\x80\x02X\xff\xff\xff\xff.", "byte 2: 4294967295 bytes wanted"),
         (b"\x80\x02\x8b\xff\xff\xff\x7f.", "byte 2: operation 0x8b"),  # LONG4
         (b"\x80\x02\x8a\xff" + bytes(255) + b".", "byte 2: an integer of 255 bytes"),
+        (b"\x80\x02\x8a\x09" + bytes(9) + b".", "byte 2: an integer of 9 bytes"),
         (b"\x80\x02X\x01\0\0\0\xff.", "byte 2: text that is not UTF-8"),
         (b"\x80\x02c" + b"a" * 200 + b"\nb\n.", "byte 2: a name of more than 100 bytes"),
         (b"\x80\x02j\xff\xff\xff\x7f.", "byte 2: value number 2147483647 is used before"),
