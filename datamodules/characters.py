@@ -59,6 +59,12 @@ class Subset(Generic[T_co]):
         writers = self.samples.writers
         return None if writers is None else writers[self.indices]
 
+    @cached_property
+    def names(self) -> list[str] | None:
+        """What each sample is called, if it has a name."""
+        names = getattr(self.samples, "names", None)
+        return None if names is None else [names[i] for i in self.indices]
+
     def __getstate__(self) -> dict[str, Any]:
         # Workers compute what was cached anew, rather than receive it.
         return {"samples": self.samples, "indices": self.indices}

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from spcnn_lightning.core.active_set import ActiveSet
+from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset, PreparedBatch, split_keys
 from spcnn_lightning.datamodules.characters import LabelledSamples
 from spcnn_lightning.datamodules.padding import PaddedBatch, Padder
 from spcnn_lightning.datamodules.padding.picture_batch import Picture
+from spcnn_lightning.datamodules.padding.placement import PictureTooLargeError
 from spcnn_lightning.datamodules.randomness import SampleRandom
 from spcnn_lightning.datamodules.samplers import Key
 
@@ -49,4 +51,9 @@ class PictureDataset(BatchDataset):
         """Return the sites and features of ``keys``, and how much fell off the field."""
         epochs, indices = split_keys(keys)
         random = SampleRandom(self.seed, epochs, indices)
-        return self.padder(self.pictures.select(indices), random)
+        try:
+            return self.padder(self.pictures.select(indices), random)
+        except PictureTooLargeError as error:
+            if (names := getattr(self.pictures, "names", None)) is None:
+                raise
+            raise DataError(f"{names[error.number]}: {error}") from error

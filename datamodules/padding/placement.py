@@ -15,6 +15,21 @@ Placement = Anchor | tuple[int, int]
 """In the middle (the paper), at row and column 0, anywhere, or with its first pixel at (r, c)."""
 
 
+class PictureTooLargeError(DataError):
+    """A picture does not fit into its field.
+
+    Attributes:
+        number: Of the picture in its data set.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+    def __reduce__(self) -> tuple[type[PictureTooLargeError], tuple[int, str]]:
+        return type(self), (self.number, str(self))
+
+
 def check_placement(placement: Placement, spatial_shape: tuple[int, ...]) -> None:
     """Raise ValueError if ``placement`` is none."""
     if isinstance(placement, str):
@@ -45,7 +60,7 @@ def first_sites(
         random: Decides where "random" pictures stand, whole in the field.
 
     Raises:
-        DataError: If a picture does not fit.
+        PictureTooLargeError: If a picture does not fit.
     """
     field = np.array(spatial_shape, np.int64)
     given = np.zeros(2, np.int64) if isinstance(placement, str) else np.array(placement, np.int64)
@@ -53,10 +68,11 @@ def first_sites(
     if (room < 0).any():
         sample = int((room < 0).any(1).argmax())
         height, width = sizes[sample].tolist()
-        raise DataError(
+        raise PictureTooLargeError(
+            int(random.indices[sample]),
             f"picture {random.indices[sample]} has {height} x {width} pixels and does not fit into "
             f"a field of {spatial_shape[0]} x {spatial_shape[1]} sites, placement {placement!r}: "
-            "take a larger spatial_shape, or smaller pictures"
+            "take a larger spatial_shape, or smaller pictures",
         )
     first = np.tile(given, (len(sizes), 1))
     if placement == "centre":

@@ -152,6 +152,12 @@ class PictureSubset:
         writers = self.pictures.writers
         return None if writers is None else writers[self.indices]
 
+    @cached_property
+    def names(self) -> list[str] | None:
+        """What each picture is called, if it has a name."""
+        names = getattr(self.pictures, "names", None)
+        return None if names is None else [names[i] for i in self.indices]
+
     @property
     def channels(self) -> int:
         """C."""

@@ -31,6 +31,9 @@ class PictureFiles:
         labels: Class numbers, shape (B,).
         channels: 1 for grey, 3 for colour; files of the other kind are converted.
         background: 0..255: shows through where a picture is transparent.
+
+    Attributes:
+        names: The files' names, which errors and tables of predictions show.
     """
 
     writers = None
@@ -39,6 +42,7 @@ class PictureFiles:
         self, paths: list[Path], labels: NDArray[np.int64], channels: int, background: float
     ) -> None:
         self.paths, self.labels = paths, labels
+        self.names = [str(path) for path in paths]
         self.channels, self.background = channels, background
 
     def __len__(self) -> int:

@@ -31,7 +31,8 @@ class Prediction(NamedTuple):
 class PredictionWriter(BasePredictionWriter):
     """Writes what ``predict`` returns as a CSV or Parquet table.
 
-    Columns: ``index`` (number of the sample in its data set; rows are in this order),
+    Columns: ``index`` (number of the sample in its data set; rows are in this order), ``name`` (of
+    the sample, a file say, if the data module has ``sample_names("test")``),
     ``predicted``, ``predicted_name`` (if the data module has ``class_names``), ``target`` (empty
     where the data have none) and ``probability_<class>`` for each class.
 
@@ -82,7 +83,9 @@ class PredictionWriter(BasePredictionWriter):
                 f"spcnn_lightning.modules.Prediction"
             )
         index = self._sample_numbers(batch_indices, len(prediction.predicted), trainer.world_size)
-        columns = prediction_columns(index, prediction, _class_names(trainer))
+        columns = prediction_columns(
+            index, prediction, _class_names(trainer), _sample_names(trainer)
+        )
         if self._table is None:
             self._table = self._table_type(self._part(trainer.global_rank), columns)
         self._table.write(columns)
@@ -143,7 +146,10 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def prediction_columns(
-    index: Sequence[int], prediction: Prediction, class_names: Sequence[str] | None = None
+    index: Sequence[int],
+    prediction: Prediction,
+    class_names: Sequence[str] | None = None,
+    sample_names: Sequence[str] | None = None,
 ) -> Columns:
     """Return the columns of the table for B samples.
 
@@ -151,13 +157,17 @@ def prediction_columns(
         index: Numbers of the samples, B of them.
         prediction: Probabilities, predicted classes and, where known, targets.
         class_names: C names, or None.
+        sample_names: Those of all samples of the data set, or None.
 
     Raises:
         ValueError: If the number of names is not C.
     """
     probabilities = prediction.probabilities.detach().cpu()
     predicted = prediction.predicted.tolist()
-    columns: Columns = {"index": list(index), "predicted": predicted}
+    columns: Columns = {"index": list(index)}
+    if sample_names is not None:
+        columns["name"] = [str(sample_names[number]) for number in index]
+    columns["predicted"] = predicted
     if class_names is not None:
         if len(class_names) != probabilities.shape[1]:
             raise ValueError(
@@ -175,6 +185,11 @@ def _known_targets(target: Tensor | None, count: int) -> list[int | None]:
         return [None] * count
     known: list[int | None] = target.tolist()
     return known
+
+
+def _sample_names(trainer: Trainer) -> Sequence[str] | None:
+    find = getattr(getattr(trainer, "datamodule", None), "sample_names", None)
+    return None if find is None else find("test")
 
 
 def _class_names(trainer: Trainer) -> Sequence[str] | None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from spcnn_lightning.core.errors import DataError, MissingExtraError
-from spcnn_lightning.datamodules import ImageFolder
+from spcnn_lightning.datamodules import ImageFolder, ImagePaddingDataModule
 from spcnn_lightning.datamodules.pictures import pillow_images
 
 COLOUR = np.random.default_rng(1).integers(0, 256, (3, 5, 3), dtype=np.uint8)
@@ -50,6 +50,25 @@ def test_folders_are_classes_and_pictures_keep_their_sizes(save):
     np.testing.assert_array_equal(pictures[0], COLOUR)
     np.testing.assert_array_equal(pictures[1], np.stack([GREY] * 3, axis=2))
     np.testing.assert_array_equal(test.select([0])[0], COLOUR[:1])
+
+
+def test_files_are_named_where_a_sample_is(save):
+    for number in range(10):
+        save(f"train/a/{number}.png", COLOUR)
+    save("train/b/large.png", np.zeros((40, 5), np.uint8))
+    root = save("test/a/x.png", GREY)
+    data = ImagePaddingDataModule(ImageFolder(root), spatial_shape=(24, 24), seed=1)
+    data.setup()
+    assert data.sample_names("test") == [str(root / "test" / "a" / "x.png")]
+    held_out, trained = data.sample_names("val"), data.sample_names("train")
+    assert len({*held_out, *trained}) == 11
+    for workers in (0, 1):
+        data = ImagePaddingDataModule(
+            ImageFolder(root), spatial_shape=(24, 24), train_on_all=True, num_workers=workers
+        )
+        with pytest.raises(DataError, match=r"large\.png: picture 10 has 40 x 5 pixels and does"):
+            list(data.train_dataloader())
+    assert ImagePaddingDataModule().sample_names("test") is None
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "ppm", "tif", "webp"])

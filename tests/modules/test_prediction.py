@@ -28,7 +28,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as file:
         return [
             {
-                key: value if key == "predicted_name" else float(value) if value else None
+                key: value if key in ("name", "predicted_name") else float(value) if value else None
                 for key, value in row.items()
             }
             for row in csv.DictReader(file)
@@ -61,6 +61,16 @@ def test_the_table_holds_every_sample_in_order(
     written = torch.tensor([[row[f"probability_{k}"] for k in range(7)] for row in rows])
     torch.testing.assert_close(written, probabilities, rtol=0, atol=0)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_table_has_names_where_the_data_have_them(
+    path: Path, data: Any, make_module: Make, make_trainer: Make
+):
+    data.sample_names = lambda part: [f"{part}/{number}.png" for number in range(13)]
+    make_trainer(callbacks=[PredictionWriter(str(path))]).predict(make_module(), data)
+    rows = read(path)
+    assert [row["name"] for row in rows] == [f"test/{number}.png" for number in range(13)]
+    assert list(rows[0])[:3] == ["index", "name", "predicted"]
 
 
 def test_unknown_targets_stay_empty(path: Path, data: Any, make_module: Make, make_trainer: Make):
