@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spcnn_lightning import __version__
 from spcnn_lightning.core.errors import MissingExtraError, SpcnnError
@@ -187,6 +187,21 @@ def write_onnx(network: SparseNetwork, path: Path, metadata: Mapping[str, Any]) 
             program.model.metadata_props[name] = json.dumps(value, ensure_ascii=False)
         size = sum(p.numel() * p.element_size() for p in plain.parameters())
         program.save(str(path), external_data=size > LARGEST_ONNX)
+
+
+def open_session(path: Path) -> Any:
+    """Return an onnxruntime session of a model, with as many threads as torch uses."""
+    # By name, since onnxruntime is optional and has no types.
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: Any, field: Tensor) -> Tensor:
+    """Return the logits (B, num_classes) of a dense field (B, C, *spatial_shape)."""
+    (logits,) = session.run([OUTPUT], {INPUT: field.numpy()})
+    return torch.from_numpy(logits)
 
 
 @contextlib.contextmanager

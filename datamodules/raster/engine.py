@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from spcnn_lightning.compiled import has_numba
+from spcnn_lightning.compiled import has_numba, worth_compiling
 from spcnn_lightning.datamodules.raster import legs, runs
 from spcnn_lightning.datamodules.raster.legs import Integers, Legs
 from spcnn_lightning.datamodules.raster.runs import Runs
 
-WORTH_COMPILING = 200_000
+WORTH_COMPILING = worth_compiling(200_000)
 """Samples walked by a process from which on compiling pays, so that short runs never wait for it.
 
 Compiling takes about 8 s, once on a machine, and loading what was compiled 0.6 s; a sample gains

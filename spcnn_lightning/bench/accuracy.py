@@ -94,7 +94,8 @@ def errors_of(name: str, network: nn.Module, setting: Setting, reference: Refere
     }
     targets = reference.targets
     loss = _loss(value, None if targets is None else targets.to(setting.device))
-    loss.backward()  # type: ignore[no-untyped-call]  # torch's
+    if loss.requires_grad:  # a gradient that is missing counts as zeros
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
     return Errors(stages, stages[contender.stages[-1][0]], _gradient_error(contender, reference))
 
 

@@ -1,4 +1,4 @@
-"""Contenders by name: every backend, "auto", the dense twins and spconv's own layers."""
+"""Contenders by name: every backend, "auto", the dense twins, spconv's layers, onnxruntime."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from spcnn_lightning.bench.contender import (
     stages_of,
 )
 from spcnn_lightning.bench.dense_contender import DENSE_NAMES, make_dense_contender
+from spcnn_lightning.bench.onnx_contender import ONNX_NAME, make_onnx_contender
 from spcnn_lightning.bench.spconv_contender import SPCONV_NAME, make_spconv_contender
 from spcnn_lightning.bench.values import with_fresh_sites
 from spcnn_lightning.core.backend import Backend, OpRequest
@@ -25,13 +26,13 @@ from spcnn_lightning.nn import InverseConv, SparseConv
 
 def contender_names() -> list[str]:
     """Return all names that `make_contender` knows, dense and other libraries last."""
-    return [*backend_names(), *DENSE_NAMES, SPCONV_NAME]
+    return [*backend_names(), *DENSE_NAMES, SPCONV_NAME, ONNX_NAME]
 
 
 def check_names(names: list[str]) -> None:
     """Raise BackendNotFoundError for a name that nothing goes by."""
     for name in names:
-        check_name(name, ("auto", *DENSE_NAMES, SPCONV_NAME))
+        check_name(name, ("auto", *DENSE_NAMES, SPCONV_NAME, ONNX_NAME))
 
 
 def make_contender(
@@ -48,6 +49,8 @@ def make_contender(
         return make_dense_contender(name, network, batch, setting)
     if name == SPCONV_NAME:
         return make_spconv_contender(network, batch, setting)
+    if name == ONNX_NAME:
+        return make_onnx_contender(network, batch, setting)
     own = copy.deepcopy(network).to(setting.device, setting.dtype).train(setting.training)
     spies = _put_spies(name, own, setting)
     ready = batch.to(setting.device, setting.dtype)

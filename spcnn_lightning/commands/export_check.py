@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
 import time
 from collections.abc import Callable
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from spcnn_lightning.bench.values import one_sample, with_fresh_sites
 from spcnn_lightning.core.sparse_batch import SparseBatch
-from spcnn_lightning.export import INPUT, ONNX, OUTPUT, WEIGHTS
+from spcnn_lightning.export import ONNX, WEIGHTS, open_session, run_session
 from spcnn_lightning.networks import SparseNetwork
 
 LATENCY_REPEATS = 15
@@ -99,21 +97,6 @@ def check_export(
         sparse,
         dense,
     )
-
-
-def open_session(path: Path) -> Any:
-    """Return an onnxruntime session of a model, with as many threads as torch uses."""
-    # By name, since onnxruntime is optional and has no types.
-    runtime = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run_session(session: Any, field: Tensor) -> Tensor:
-    """Return the logits (B, num_classes) of a dense field (B, C, *spatial_shape)."""
-    (logits,) = session.run([OUTPUT], {INPUT: field.numpy()})
-    return torch.from_numpy(logits)
 
 
 def _size(count: int) -> str:

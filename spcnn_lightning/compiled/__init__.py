@@ -4,12 +4,16 @@ Each has a twin in torch operations, which runs everywhere and is the reference 
 only save time. They need the extra ``fast``. Nothing is imported here before a process has done
 enough work for compiling to pay, so that short runs and small fields never wait for it. A run may
 change over at any step, and one that is resumed does so at another: both give the same bits.
+
+The environment variable SPCNN_COMPILE changes that: "at_once" for a server that wants them from its
+first answer on, "never" to do without them.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -20,7 +24,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WORTH_COMPILING = 100_000_000
+WHEN = {"": None, "at_once": 0, "never": math.inf}
+"""What SPCNN_COMPILE may say."""
+
+
+def worth_compiling(usual: float) -> float:
+    """Return the work after which loops are compiled: ``usual``, or what SPCNN_COMPILE says.
+
+    Raises:
+        ValueError: If it says something else.
+    """
+    said = os.environ.get("SPCNN_COMPILE", "")
+    if said not in WHEN:
+        raise ValueError(f"SPCNN_COMPILE is {said!r}: set it to at_once or never, or not at all")
+    chosen = WHEN[said]
+    return usual if chosen is None else chosen
+
+
+WORTH_COMPILING = worth_compiling(100_000_000)
 """Numbers that a process moves in torch operations before it asks for the compiled loops.
 
 Compiling takes some seconds, once on a machine, and loading what was compiled 0.6 s; torch

@@ -26,6 +26,25 @@ def test_compiling_waits_until_it_pays(monkeypatch):
     assert not compiled.compiled_for(1, torch.ones(1))
 
 
+@pytest.mark.parametrize(("said", "taken"), [("at_once", True), ("never", False)])
+def test_the_user_says_when(said, taken, run_python):
+    pytest.importorskip("numba")
+    code = """
+import sys, torch
+from spcnn_lightning import DeepCNet, SparseBatch
+field = torch.zeros(1, 1, 6, 6)
+field[0, 0, 2:4, 3] = 1.0
+with torch.no_grad():
+    DeepCNet(1, 2, 1, 2)(SparseBatch.from_dense(field))
+from spcnn_lightning.datamodules.raster import engine
+print("numba" in sys.modules, engine.WORTH_COMPILING)
+"""
+    result = run_python("-c", code, SPCNN_COMPILE=said)
+    assert result.stdout.split() == [str(taken), "0" if taken else "inf"], result.stderr
+    result = run_python("-c", "from spcnn_lightning import DeepCNet", SPCNN_COMPILE="always")
+    assert "SPCNN_COMPILE is 'always': set it to at_once or never" in result.stderr
+
+
 def test_a_numba_that_does_not_work_is_a_warning(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setitem(sys.modules, "numba", None)  # as an import that fails
