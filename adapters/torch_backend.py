@@ -6,10 +6,17 @@ import torch
 from torch import Tensor
 
 from spcnn_lightning.adapters import torch_ways
-from spcnn_lightning.adapters.torch_dense import WEIGHT_COST, DenseBox, box_of
+from spcnn_lightning.adapters.torch_dense import (
+    DIMENSIONS,
+    WEIGHT_COST,
+    DenseBox,
+    box_of,
+    convolve_field,
+)
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Capabilities, OpRequest
+from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap, kernel_map
 
@@ -29,7 +36,7 @@ class TorchBackend:
     *Gather first*: the windows side by side, then one product; best for few input channels.
     *By tap*: a product for each tap on the pairs alone; best for strided and submanifold maps.
     *Dense box*: torch's dense convolution of the box around the sites; best where the sites fill
-    it, on CPUs alone.
+    it, on CPUs alone. Full fields are convolved densely as they are (`convolve_field`).
     What the backward pass can gather again is not kept. No temporary of either pass has more
     numbers than the largest of ``torch_ways.MAX_BUFFER`` (256 MiB in float32), the rows of the
     input, those of the output, the weights, ``CACHE_BLOCK`` for each thread, and ``LEAST_ROWS``
@@ -54,6 +61,36 @@ class TorchBackend:
     def build_kernel_map(self, active_set: ActiveSet, geometry: ConvGeometry) -> KernelMap:
         """Return the shared kernel map of core."""
         return kernel_map(active_set, geometry)
+
+    def takes_field(self, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> bool:
+        """Return whether `convolve_field` is the way to do this convolution.
+
+        Not where there are inactive sites, on other devices than CPUs, in dimensions or dtypes
+        that torch has no such convolution for, and where the weights are large for so few rows.
+        """
+        if not isinstance(kernel_map, FullFieldMap) or features.device.type != "cpu":
+            return False
+        if kernel_map.geometry.dimensions not in DIMENSIONS or features.dtype is torch.float16:
+            return False
+        taps, c_in, c_out = weight.shape
+        moved = kernel_map.num_outputs * (taps * c_in + 2 * (c_in + c_out))
+        return weight.numel() * WEIGHT_COST < GATHER_COST * moved
+
+    def convolve_field(
+        self, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: FullFieldMap
+    ) -> Tensor:
+        """Convolve full fields as they are, with no ground state to subtract.
+
+        Args:
+            features: Shape (N, C_in), all sites in row-major order.
+            weight: Shape (K, C_in, C_out).
+            bias: Shape (C_out,), or None.
+            kernel_map: From `build_kernel_map`.
+
+        Returns:
+            Shape (M, C_out), bias included.
+        """
+        return convolve_field(features, weight, bias, kernel_map)
 
     def convolve(
         self, features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool = False

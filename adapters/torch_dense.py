@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from spcnn_lightning.adapters import torch_ways
 from spcnn_lightning.core.active_set import ravel
+from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import Activity
 from spcnn_lightning.core.kernel_map import KernelMap
 
@@ -125,6 +126,19 @@ class DenseBox(torch.autograd.Function):
         if wants_weight:
             grad_w = grad_w.movedim((1, 0), (-2, -1)).reshape(weight.shape)
         return grad_x, grad_w, None
+
+
+def convolve_field(
+    features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: FullFieldMap
+) -> Tensor:
+    """Convolve all sites of full fields by torch's dense convolution; rows stay where they are."""
+    geometry = kernel_map.geometry
+    kernel = weight.reshape(*geometry.kernel_size, *weight.shape[1:]).movedim((-2, -1), (1, 0))
+    none = [0] * geometry.dimensions
+    window = (list(geometry.stride), none, list(geometry.dilation), False, none, 1)
+    field = _spread(features, None, list(kernel_map.input_shape))
+    out = torch.convolution(field, kernel, bias, *window)
+    return out.movedim(1, -1).reshape(kernel_map.num_outputs, -1)
 
 
 def box_of(kernel_map: KernelMap, x: Tensor) -> Box | None:

@@ -24,7 +24,7 @@ class UnavailableError(SpcnnError):
         self.reasons = reasons
 
 
-QUESTIONS = ("availability", "unsupported_reasons", "version")
+QUESTIONS = ("availability", "unsupported_reasons", "version", "takes_field")
 """What is asked of a backend without giving it work."""
 
 

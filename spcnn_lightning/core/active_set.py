@@ -47,6 +47,7 @@ class ActiveSet:
 
     __slots__ = (
         "__weakref__",
+        "_is_full",
         "_kernel_maps",
         "batch_size",
         "coords",
@@ -73,8 +74,52 @@ class ActiveSet:
             _check_coords(coords, self.spatial_shape, self.batch_size)
         self.coords = coords.contiguous()
         self._kernel_maps: dict[tuple[str, ConvGeometry], CachedMap] = {}
+        self._is_full: bool | None = None
         if validate:
             _check_duplicates(self)
+
+    @classmethod
+    def full(
+        cls,
+        spatial_shape: Sequence[int],
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        *,
+        tensor_stride: Sequence[int] | None = None,
+        offset: Sequence[int] | None = None,
+    ) -> ActiveSet:
+        """Return the set of all sites of all samples, in row-major order.
+
+        >>> ActiveSet.full((2,), 2).coords.tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+        """
+        result = cls(
+            _all_sites((batch_size, *spatial_shape), device),
+            spatial_shape,
+            batch_size,
+            tensor_stride=tensor_stride,
+            offset=offset,
+            validate=False,
+        )
+        result._is_full = True
+        return result
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all sites of all samples are active, with rows in row-major order.
+
+        On a GPU, where looking would make the host wait, only of sets that are full by their make.
+        """
+        if self._is_full is None:
+            complete = self.num_sites == self.batch_size * self.volume
+            self._is_full = (
+                complete
+                and self.device.type == "cpu"
+                and torch.equal(
+                    self.coords, _all_sites((self.batch_size, *self.spatial_shape), "cpu")
+                )
+            )
+        return self._is_full
 
     @property
     def dimensions(self) -> int:
@@ -141,6 +186,7 @@ class ActiveSet:
             offset=self.offset,
             validate=False,
         )
+        moved._is_full = self._is_full
         memo[id(self)] = moved
         moved._kernel_maps = {k: m.relocated(move, memo) for k, m in self._kernel_maps.items()}
         return moved
@@ -150,6 +196,11 @@ class ActiveSet:
             f"ActiveSet({self.num_sites} sites, spatial_shape={self.spatial_shape}, "
             f"batch_size={self.batch_size}, device={str(self.device)!r})"
         )
+
+
+def _all_sites(sizes: Sequence[int], device: torch.device | str) -> Tensor:
+    axes = [torch.arange(size, dtype=torch.int32, device=device) for size in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(sizes))
 
 
 def ravel(coords: Tensor, spatial_shape: Sequence[int]) -> Tensor:

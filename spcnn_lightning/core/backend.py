@@ -77,6 +77,10 @@ class Backend(Protocol):
     """A library that does the arithmetic of sparse convolution.
 
     It only sees fields whose ground state is zero; bias and ground state are added above it.
+
+    It may also have ``takes_field(features, weight, kernel_map)`` and, where this is true,
+    ``convolve_field(features, weight, bias, kernel_map)``: a way for full fields, in which no
+    ground state matters; see `spcnn_lightning.adapters.torch_backend.TorchBackend`.
     """
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from spcnn_lightning.core.active_set import ActiveSet
+from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
@@ -51,7 +52,8 @@ def build_ahead(active_set: ActiveSet, plan: MapPlan) -> None:
     """
     for geometry, behind in plan.windows:
         found = kernel_map(active_set, geometry)
-        _ = found.out_to_in, found.num_pairs
+        if not isinstance(found, FullFieldMap):
+            _ = found.out_to_in, found.num_pairs
         if found.output is not active_set:
             build_ahead(found.output, behind)
 

@@ -13,10 +13,16 @@ from torch import Tensor
 from spcnn_lightning.adapters import resolve_backend
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Backend, OpRequest
+from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap, kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
-from spcnn_lightning.nn.pooling_kernels import avg_of_windows, max_of_windows
+from spcnn_lightning.nn.pooling_kernels import (
+    avg_of_windows,
+    has_dense_pooling,
+    max_of_fields,
+    max_of_windows,
+)
 
 
 def sparse_conv(
@@ -69,7 +75,13 @@ def sparse_conv(
     new_ground = ground @ weight.sum(0)
     if bias is not None:
         new_ground = new_ground + bias.to(new_ground.dtype)
-    rows = engine.convolve(features - ground, weight, rulebook) + new_ground
+    # An engine may have a way for fields without inactive sites, where no ground state matters.
+    takes_field = getattr(engine, "takes_field", None)
+    if takes_field is not None and takes_field(features, weight, rulebook):
+        own_bias = None if bias is None else bias.to(features.dtype)
+        rows = engine.convolve_field(features, weight, own_bias, rulebook)  # type: ignore[attr-defined]  # optional
+    else:
+        rows = engine.convolve(features - ground, weight, rulebook) + new_ground
     return SparseBatch(rulebook.output, rows, new_ground, validate=False)
 
 
@@ -154,7 +166,10 @@ def max_pool(batch: SparseBatch, geometry: ConvGeometry) -> SparseBatch:
             far that a window could lie outside the field.
     """
     rulebook = _pooling_map(batch, geometry)
-    rows, ground = max_of_windows(batch.features, batch.ground_state, rulebook)
+    if isinstance(rulebook, FullFieldMap) and has_dense_pooling(batch.features, rulebook):
+        rows, ground = max_of_fields(batch.features, rulebook), batch.ground_state
+    else:
+        rows, ground = max_of_windows(batch.features, batch.ground_state, rulebook)
     return SparseBatch(rulebook.output, rows, ground, validate=False)
 
 

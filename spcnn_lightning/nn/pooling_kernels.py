@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from spcnn_lightning.compiled import compiled_for
+from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap
 
@@ -36,6 +38,23 @@ def avg_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> Ten
         slots = (taps - rulebook.outside.sum(1, keepdim=True)).to(features.dtype)
     sums: Tensor = _SumOfWindows.apply(features - ground, rulebook)  # type: ignore[no-untyped-call]  # torch's
     return ground + sums / slots
+
+
+def has_dense_pooling(features: Tensor, rulebook: FullFieldMap) -> bool:
+    """Return whether torch pools full fields of such features itself."""
+    known = features.dtype in (torch.float32, torch.float64, torch.bfloat16)
+    return known and features.device.type == "cpu" and rulebook.geometry.dimensions <= 3
+
+
+def max_of_fields(features: Tensor, rulebook: FullFieldMap) -> Tensor:
+    """Return the maximum of each window of full fields, shape (M, C), as torch's pooling has it."""
+    geometry = rulebook.geometry
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[geometry.dimensions - 1]
+    field = features.reshape(*rulebook.input_shape, -1).movedim(-1, 1)
+    out: Tensor = pool(
+        field, geometry.kernel_size, geometry.stride, padding=0, dilation=geometry.dilation
+    )
+    return out.movedim(1, -1).reshape(rulebook.num_outputs, -1)
 
 
 class _SumOfWindows(torch.autograd.Function):

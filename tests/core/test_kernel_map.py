@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spcnn_lightning import compiled
-from spcnn_lightning.core import kernel_map as module
+from spcnn_lightning.core import map_tables as module
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
 from spcnn_lightning.core.kernel_map import build_kernel_map, kernel_map

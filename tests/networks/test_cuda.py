@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spcnn_lightning.core import kernel_map
+from spcnn_lightning.core import map_tables
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.networks import DeepCNet, DeepCNiN
@@ -109,6 +109,6 @@ def test_the_host_waits_once_for_each_new_set_of_sites(family, make_input):
         network, SparseBatch(fresh, batch.features, batch.ground_state, validate=False)
     )
     windows = sum(hasattr(layer, "geometry") for layer in network.layers)
-    assert {Path(name) for name in waits} <= {Path(kernel_map.__file__)}
+    assert {Path(name) for name in waits} <= {Path(map_tables.__file__)}
     assert len(waits) <= windows
     assert waits_of(network, batch) == []  # its kernel maps are there
