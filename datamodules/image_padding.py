@@ -17,6 +17,7 @@ from spcnn_lightning.datamodules.padding import (
     Sparsifier,
 )
 from spcnn_lightning.datamodules.padding.picture_batch import Picture
+from spcnn_lightning.datamodules.parts import require_words
 from spcnn_lightning.datamodules.picture_dataset import PictureDataset
 from spcnn_lightning.datamodules.pictures import Digits, PictureSource
 from spcnn_lightning.datamodules.sparse_datamodule import SparseDataModule, plain_arguments
@@ -111,6 +112,7 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
                 f"{type(self.source).__name__} is no source of pictures: give one, or for scenes "
                 "Regions(scenes)"
             )
+        require_words(self.source, "channels", "background")
         own = self.source.background
         if isinstance(background, (int, float)) and isinstance(own, tuple) and len(set(own)) > 1:
             raise ValueError(

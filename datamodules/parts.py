@@ -34,6 +34,17 @@ class Source(Protocol):
         ...
 
 
+def require_words(source: object, *names: str) -> None:
+    """Raise `DataError` if somebody's source does not say what every source has to.
+
+    A name that is a property may raise an error of its own, of missing files say.
+    """
+    for name in names:
+        if not hasattr(type(source), name) and not hasattr(source, name):
+            kind = type(source).__name__
+            raise DataError(f"{kind} has no {name}: set it in the class, or in its __init__")
+
+
 def check_labels(labels: NDArray[np.int64], source: Source) -> None:
     """Raise `DataError` if a label is beyond the classes of its source."""
     classes = source.num_classes

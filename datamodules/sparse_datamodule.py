@@ -22,7 +22,7 @@ from spcnn_lightning.core.map_plan import MapPlan
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset
 from spcnn_lightning.datamodules.characters import LabelledSamples
 from spcnn_lightning.datamodules.loader import EpochLoader
-from spcnn_lightning.datamodules.parts import Parts, Source
+from spcnn_lightning.datamodules.parts import Parts, Source, require_words
 from spcnn_lightning.datamodules.samplers import EpochBatches, EpochBatchSampler, EpochSampler
 from spcnn_lightning.datamodules.site_batches import SiteBatchSampler, count_sites
 
@@ -83,6 +83,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         seed: int | None,
     ) -> None:
         super().__init__()
+        require_words(source, "class_names")
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value < least:
                 raise ValueError(f"{name} is {value}: it needs at least {least}")

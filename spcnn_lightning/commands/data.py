@@ -57,7 +57,9 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     config = _parse(parser, _with_source(rest, shards=action != "prepare"))
     described = config.source.as_dict()
     source = _build(described)
-    _require_words(source)
+    from spcnn_lightning.datamodules.parts import require_words
+
+    require_words(source, "class_names", "citation")
     try:
         _run(action, source, described, config)
     except SpcnnError:
@@ -82,14 +84,6 @@ def _run(action: str, source: Any, described: Any, config: Namespace) -> None:
         from spcnn_lightning.commands.data_show import show
 
         show(source, config.part, config.samples, config.out, config.seed)
-
-
-def _require_words(source: Any) -> None:
-    """Raise `DataError` if somebody's source does not say what every source has to."""
-    for name in ("class_names", "citation"):
-        if not hasattr(source, name):
-            kind = type(source).__name__
-            raise DataError(f"{kind} has no {name}: set it in the class, or in its __init__")
 
 
 def _parser(action: str, prog: str) -> ArgumentParser:

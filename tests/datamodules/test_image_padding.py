@@ -53,6 +53,13 @@ class Scraps(PictureSource):
         return self._pictures(10, 1)
 
 
+@pytest.mark.parametrize("name", ["class_names", "channels", "background"])
+def test_a_source_that_does_not_say_all_is_refused(name, monkeypatch):
+    monkeypatch.delattr(Scraps, name)
+    with pytest.raises(DataError, match=f"Scraps has no {name}: set it in the class"):
+        ImagePaddingDataModule(Scraps())
+
+
 @pytest.fixture
 def make():
     def module(**settings):
