@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from spcnn_lightning.adapters import torch_ways
 from spcnn_lightning.core.active_set import ravel
 from spcnn_lightning.core.full_field import FullFieldMap
-from spcnn_lightning.core.geometry import Activity
+from spcnn_lightning.core.geometry import Activity, ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap
 
 DIMENSIONS = range(1, 4)
@@ -101,7 +102,8 @@ class DenseBox(torch.autograd.Function):
         """Return the sums, one row for each output."""
         ctx.save_for_backward(x, weight)
         ctx.box = box
-        field = torch.convolution(_field(x, box), _kernel(weight, box), None, *_window(box))
+        kernel = _kernel(weight, box.kernel_map.geometry)
+        field = torch.convolution(_field(x, box), kernel, None, *_window_of(box))
         rows = field.movedim(1, -1).reshape(box.volume_out, -1)
         return rows if box.places_out is None else rows.index_select(0, box.places_out)
 
@@ -114,9 +116,9 @@ class DenseBox(torch.autograd.Function):
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
             _spread(grad, box.places_out, box.shape_out),
             _field(x, box),
-            _kernel(weight, box),
+            _kernel(weight, box.kernel_map.geometry),
             None,
-            *_window(box),
+            *_window_of(box),
             [wants_x, wants_weight, False],
         )
         if wants_x:
@@ -132,13 +134,16 @@ def convolve_field(
     features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: FullFieldMap
 ) -> Tensor:
     """Convolve all sites of full fields by torch's dense convolution; rows stay where they are."""
-    geometry = kernel_map.geometry
-    kernel = weight.reshape(*geometry.kernel_size, *weight.shape[1:]).movedim((-2, -1), (1, 0))
-    none = [0] * geometry.dimensions
-    window = (list(geometry.stride), none, list(geometry.dilation), False, none, 1)
+    geometry, none = kernel_map.geometry, [0] * kernel_map.geometry.dimensions
     field = _spread(features, None, list(kernel_map.input_shape))
-    out = torch.convolution(field, kernel, bias, *window)
-    return out.movedim(1, -1).reshape(kernel_map.num_outputs, -1)
+    shape = kernel_map.output.spatial_shape
+    for axis, size in enumerate(shape):
+        if size == 1:  # what the one window sees, for the stride of `_window`
+            reach = geometry.dilation[axis] * (geometry.kernel_size[axis] - 1) + 1
+            field = field.narrow(axis + 2, 0, reach)
+    window = _window(geometry, none, shape)
+    out = torch.convolution(field, _kernel(weight, geometry), bias, *window)
+    return out.movedim(1, -1).reshape(kernel_map.num_outputs, -1).contiguous()
 
 
 def box_of(kernel_map: KernelMap, x: Tensor) -> Box | None:
@@ -185,13 +190,24 @@ def _field(x: Tensor, box: Box) -> Tensor:
     return _spread(x, box.places_in, box.shape_in)
 
 
-def _kernel(weight: Tensor, box: Box) -> Tensor:
-    kernel = weight.reshape(*box.kernel_map.geometry.kernel_size, *weight.shape[1:])
-    return kernel.movedim((-2, -1), (1, 0))
+def _kernel(weight: Tensor, geometry: ConvGeometry) -> Tensor:
+    kernel = weight.reshape(*geometry.kernel_size, *weight.shape[1:])
+    # Contiguous: torch's backward refuses others where there is one output channel.
+    return kernel.movedim((-2, -1), (1, 0)).contiguous()
 
 
-def _window(box: Box) -> tuple[Any, ...]:
-    """Return stride, padding, dilation, transposed, output padding and groups."""
-    geometry = box.kernel_map.geometry
+def _window_of(box: Box) -> tuple[Any, ...]:
+    return _window(box.kernel_map.geometry, box.padding[1:], box.shape_out[1:])
+
+
+def _window(
+    geometry: ConvGeometry, padding: list[int], shape_out: Sequence[int]
+) -> tuple[Any, ...]:
+    """Return stride, padding, dilation, transposed, output padding and groups.
+
+    Along an axis with one output the stride is 1, which is the same: oneDNN's convolutions are
+    wrong where the last axis has one output and another stride (torch 2.13).
+    """
+    stride = [1 if size == 1 else s for size, s in zip(shape_out, geometry.stride, strict=True)]
     none = [0] * geometry.dimensions
-    return list(geometry.stride), box.padding[1:], list(geometry.dilation), False, none, 1
+    return stride, padding, list(geometry.dilation), False, none, 1

@@ -39,6 +39,12 @@ class PictureDataset(BatchDataset):
     def __len__(self) -> int:
         return len(self.pictures)
 
+    @property
+    def sample_names(self) -> Sequence[str] | None:
+        """What each picture is called, a file say; None if they have no names."""
+        names: Sequence[str] | None = getattr(self.pictures, "names", None)
+        return names
+
     def prepare(self, keys: Sequence[int | Key]) -> PreparedBatch:
         """Return the samples of ``keys``, in that order."""
         padded = self.pad(keys)
@@ -54,6 +60,6 @@ class PictureDataset(BatchDataset):
         try:
             return self.padder(self.pictures.select(indices), random)
         except PictureTooLargeError as error:
-            if (names := getattr(self.pictures, "names", None)) is None:
+            if self.sample_names is None:
                 raise
-            raise DataError(f"{names[error.number]}: {error}") from error
+            raise DataError(f"{self.sample_names[error.number]}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
@@ -182,11 +182,6 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
     def test_dataloader(self) -> EpochLoader:
         """Return the batches of the official test part."""
         return self._loader(self.evaluation_data("test"), shuffle=False, training=False)
-
-    def sample_names(self, part: str) -> Sequence[str] | None:
-        """Return what the samples of "train", "val" or "test" are called, if they have names."""
-        names: Sequence[str] | None = getattr(self._parts[part], "names", None)
-        return names
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return the batches of the test part, as a DataLoader.

@@ -83,14 +83,17 @@ class Padder:
             )
         if not 0 <= self.threshold < math.inf:
             raise ValueError(f"threshold is {self.threshold}: give a finite one of at least 0")
-        farthest = 1.0 if self.masked else self.scaling.farthest
-        if self.threshold >= farthest and self.sparsifier is None:
+        farthest = self.scaling.farthest
+        if self.sparsifier is not None and not (farthest := self.sparsifier.farthest(self.scaling)):
+            raise ValueError(
+                f"the sparsifier, {type(self.sparsifier).__name__}, would leave nothing of any "
+                f"picture, whose values end at {self.scaling.farthest:g}: give a smaller least"
+            )
+        if self.threshold >= (farthest := 1.0 if self.masked else farthest):
             raise ValueError(
                 f"threshold is {self.threshold}, but values end at {farthest:g} from the "
                 "background, so that no site would be active: give less"
             )
-        if self.sparsifier is not None:
-            self.sparsifier.check(self.scaling)
         if self.mask_feature and not self.masked:
             raise ValueError("mask_feature is True: give pictures with a mask, or leave it out")
         check_placement(self.placement, self.spatial_shape)

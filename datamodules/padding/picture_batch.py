@@ -45,8 +45,19 @@ class Scaling:
     def farthest(self) -> float:
         """The largest distance from zero that a value can have."""
         zero = np.asarray(self.background, float)
-        scale = np.maximum(zero, 255 - zero) if self.scale is None else self.scale
-        return float((np.maximum(zero, 255 - zero) / scale).max())
+        return float((np.maximum(zero, 255 - zero) / self._scales).max())
+
+    @property
+    def span(self) -> float:
+        """The largest distance between two values."""
+        return float((255 / self._scales).max())
+
+    @property
+    def _scales(self) -> NDArray[np.float64]:
+        zero = np.asarray(self.background, float)
+        return (
+            np.maximum(zero, 255 - zero) if self.scale is None else np.full(zero.shape, self.scale)
+        )
 
     def check(self, channels: int) -> None:
         """Raise ValueError if there is a background for another number of channels."""

@@ -28,8 +28,9 @@ class Sparsifier(ABC):
         """Return the number of features that ``channels`` channels become."""
         return channels
 
-    def check(self, scaling: Scaling) -> None:  # noqa: B027  # most have nothing to check
-        """Raise ValueError if nothing of any picture would be left, on this scale."""
+    def farthest(self, scaling: Scaling) -> float:
+        """Return the largest distance from zero that a value can have afterwards; 0 for none."""
+        return scaling.farthest
 
     @abstractmethod
     def __call__(self, batch: PictureBatch) -> PictureBatch:
@@ -49,13 +50,9 @@ class Threshold(Sparsifier):
     def __init__(self, least: float = 0.1) -> None:
         self.least = _amount("least", least)
 
-    def check(self, scaling: Scaling) -> None:
-        """Raise ValueError if no value lies beyond ``least``."""
-        if self.least >= scaling.farthest:
-            raise ValueError(
-                f"least is {self.least}, but values end at {scaling.farthest:g} from the "
-                "background, so that no pixel would be left: give less"
-            )
+    def farthest(self, scaling: Scaling) -> float:
+        """Return 0 if ``least`` lies beyond every value."""
+        return scaling.farthest if self.least < scaling.farthest else 0.0
 
     def __call__(self, batch: PictureBatch) -> PictureBatch:
         """Return the pictures with zeros elsewhere."""
@@ -85,6 +82,10 @@ class Edges(Sparsifier):
     def out_channels(self, channels: int) -> int:
         """Return 1."""
         return 1
+
+    def farthest(self, scaling: Scaling) -> float:
+        """Return 1."""
+        return 1.0
 
     def __call__(self, batch: PictureBatch) -> PictureBatch:
         """Return the edges of the mean of all channels."""
@@ -118,17 +119,25 @@ class BackgroundSubtraction(Sparsifier):
         self.least = _amount("least", least)
         self.reference = _picture(reference)
 
+    def farthest(self, scaling: Scaling) -> float:
+        """Return how far two values can be apart; 0 if ``least`` is more."""
+        most = scaling.span
+        return most if self.least < most else 0.0
+
     def __call__(self, batch: PictureBatch) -> PictureBatch:
         """Return the differences from the reference."""
-        shape = (*self.reference.shape[:2], batch.channels)
+        reference = self.reference
+        if (reference == reference[..., :1]).all():  # grey, which fits pictures of any channels
+            reference = reference[..., :1].repeat(batch.channels, -1)
+        shape = (*reference.shape[:2], batch.channels)
         wrong = (batch.sizes != shape[:2]).any(1)
-        if wrong.any() or shape != self.reference.shape:
+        if wrong.any() or shape != reference.shape:
             found = (*batch.sizes[wrong.argmax()].tolist(), batch.channels) if len(batch) else shape
             raise DataError(
                 f"the reference has shape {self.reference.shape}, picture {int(wrong.argmax())} of "
                 f"the batch {found}: BackgroundSubtraction needs pictures of one shape"
             )
-        empty = PictureBatch.of([self.reference], batch.scaling).pixels.to(batch.pixels.device)
+        empty = PictureBatch.of([reference], batch.scaling).pixels.to(batch.pixels.device)
         difference = batch.pixels - empty.repeat(1, len(batch))
         return batch.with_pixels(_kept(difference, self.least))
 
@@ -150,9 +159,7 @@ def _picture(reference: str | Path | NDArray[Any]) -> NDArray[np.uint8]:
         from spcnn_lightning.datamodules.pictures.pillow_images import ENDINGS, read_picture
 
         if Path(reference).suffix.lower() in ENDINGS:
-            found = read_picture(Path(reference), 3, 0)
-            # A grey picture has three equal channels.
-            return found[..., :1] if (found == found[..., :1]).all() else found
+            return read_picture(Path(reference), 3, 0)
         try:
             reference = np.load(reference, allow_pickle=False)
         except (OSError, ValueError) as error:

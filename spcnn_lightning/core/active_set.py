@@ -188,7 +188,10 @@ class ActiveSet:
         )
         moved._is_full = self._is_full
         memo[id(self)] = moved
-        moved._kernel_maps = {k: m.relocated(move, memo) for k, m in self._kernel_maps.items()}
+        for key, built in self._kernel_maps.items():
+            moved._kernel_maps[key] = built.relocated(move, memo)
+            if getattr(built, "input_coords", None) is not None:
+                setattr(moved._kernel_maps[key], "input_coords", moved.coords)  # noqa: B010
         return moved
 
     def __repr__(self) -> str:

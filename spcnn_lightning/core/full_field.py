@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from spcnn_lightning.core.active_set import ActiveSet
@@ -45,8 +47,7 @@ class FullFieldMap(KernelMap):
     @property
     def num_inputs(self) -> int:
         """Number of input rows, N."""
-        assert self.input_coords is not None
-        return len(self.input_coords)
+        return math.prod(self.input_shape)
 
     @cached_property
     def num_pairs(self) -> int:
@@ -56,28 +57,30 @@ class FullFieldMap(KernelMap):
     @property
     def in_to_out(self) -> Tensor:  # type: ignore[override]
         """See `KernelMap`."""
-        return self._tables.in_to_out
+        return self._tables[0]
 
-    @cached_property
+    @property
     def out_to_in(self) -> Tensor:
         """See `KernelMap`."""
-        return self._tables.out_to_in
+        return self._tables[1]
 
     @cached_property
-    def _tables(self) -> KernelMap:
-        sizes, samples = self._input_shape, self.output.batch_size
-        return build_tables(ActiveSet.full(sizes, samples, self.output.device), self.geometry)
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.no_grad():
+            samples, *sizes = self.input_shape
+            built = build_tables(ActiveSet.full(sizes, samples, self.output.device), self.geometry)
+            return built.in_to_out, built.out_to_in
 
     def relocated(
         self, move: Callable[[Tensor], Tensor], memo: dict[int, ActiveSet]
     ) -> FullFieldMap:
         """Return the same map with every tensor passed through ``move``."""
         moved = copy.copy(self)
-        for view in ("_tables", "out_to_in", "pairs"):
-            vars(moved).pop(view, None)
+        moved.input_coords = None
+        vars(moved).pop("pairs", None)
         moved._link(self.output.relocated(move, memo))
-        assert self.input_coords is not None
-        moved.input_coords = move(self.input_coords)
+        if "_tables" in vars(self):
+            moved._tables = (move(self._tables[0]), move(self._tables[1]))
         return moved
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from spcnn_lightning.core.active_set import ActiveSet
-from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
@@ -52,8 +51,8 @@ def build_ahead(active_set: ActiveSet, plan: MapPlan) -> None:
     """
     for geometry, behind in plan.windows:
         found = kernel_map(active_set, geometry)
-        if not isinstance(found, FullFieldMap):
-            _ = found.out_to_in, found.num_pairs
+        # Of full fields too: where the engine has no way of its own for them it looks at these.
+        _ = found.out_to_in, found.num_pairs
         if found.output is not active_set:
             build_ahead(found.output, behind)
 

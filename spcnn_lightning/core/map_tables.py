@@ -88,7 +88,6 @@ class KernelMap(SiteMap):
         """Return the same map with every tensor passed through ``move``."""
         moved = KernelMap(self.geometry, self.output.relocated(move, memo), move(self.in_to_out))
         moved._input_shape = self._input_shape
-        moved.input_coords = None if self.input_coords is None else move(self.input_coords)
         if "num_pairs" in vars(self):  # counting them again would make the host wait
             moved.num_pairs = self.num_pairs
         if "out_to_in" in vars(self):

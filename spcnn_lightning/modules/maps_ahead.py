@@ -27,6 +27,7 @@ class KernelMapsAhead(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out which maps the network needs, and tell the data module."""
+        self._forget(trainer)
         data: Any = getattr(trainer, "datamodule", None)
         if not hasattr(data, "map_plan"):
             rank_zero_warn(
@@ -42,6 +43,22 @@ class KernelMapsAhead(Callback):
             )
             return
         data.map_plan = plan
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let later batches, of another network maybe, be without kernel maps again."""
+        self._forget(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Do the same."""
+        self._forget(trainer)
+
+    @staticmethod
+    def _forget(trainer: Trainer) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        if hasattr(data, "map_plan"):
+            data.map_plan = None
 
 
 def plan_for(module: Any) -> MapPlan | None:

@@ -32,7 +32,7 @@ class PredictionWriter(BasePredictionWriter):
     """Writes what ``predict`` returns as a CSV or Parquet table.
 
     Columns: ``index`` (number of the sample in its data set; rows are in this order), ``name`` (of
-    the sample, a file say, if the data module has ``sample_names("test")``),
+    the sample, a file say, if the loader's data set has ``sample_names``),
     ``predicted``, ``predicted_name`` (if the data module has ``class_names``), ``target`` (empty
     where the data have none) and ``probability_<class>`` for each class.
 
@@ -188,8 +188,11 @@ def _known_targets(target: Tensor | None, count: int) -> list[int | None]:
 
 
 def _sample_names(trainer: Trainer) -> Sequence[str] | None:
-    find = getattr(getattr(trainer, "datamodule", None), "sample_names", None)
-    return None if find is None else find("test")
+    # Of the loader at hand: predict may have been given another one than the data module's.
+    loader: Any = trainer.predict_dataloaders
+    if isinstance(loader, (list, tuple)) and len(loader) == 1:
+        loader = loader[0]
+    return getattr(getattr(loader, "dataset", None), "sample_names", None)
 
 
 def _class_names(trainer: Trainer) -> Sequence[str] | None:

@@ -54,7 +54,7 @@ def max_of_fields(features: Tensor, rulebook: FullFieldMap) -> Tensor:
     out: Tensor = pool(
         field, geometry.kernel_size, geometry.stride, padding=0, dilation=geometry.dilation
     )
-    return out.movedim(1, -1).reshape(rulebook.num_outputs, -1)
+    return out.movedim(1, -1).reshape(rulebook.num_outputs, -1).contiguous()
 
 
 class _SumOfWindows(torch.autograd.Function):

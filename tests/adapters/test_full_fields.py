@@ -94,6 +94,70 @@ def test_pooling_is_that_of_the_windows(shape, geometry, taken, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "geometry", "c_out"),
+    [
+        # oneDNN is wrong where the last axis has one output and a stride.
+        ((10, 4), ConvGeometry((2, 3), stride=(1, 2)), 4),
+        ((12, 3), ConvGeometry((3, 3), stride=(1, 2)), 4),
+        ((6, 5, 4), ConvGeometry((2, 2, 3), stride=(2, 1, 3)), 16),
+        ((8, 2), ConvGeometry((2, 2), stride=2), 4),
+        # torch's backward refuses other weights than contiguous ones for one channel.
+        ((12, 12), ConvGeometry((3, 3)), 1),
+    ],
+)
+def test_where_torchs_own_convolutions_fail(shape, geometry, c_out, dtype, taken):
+    full = full_batch(shape, 3)
+    most = ActiveSet(full.coords[1:], shape, 8)  # by the box, if at all
+    for batch in (full, SparseBatch(most, full.features[1:], full.ground_state)):
+        weight = torch.randn(geometry.num_taps, 3, c_out, dtype=torch.float64)
+        weight = weight.to(dtype).requires_grad_()
+        short = batch.to(dtype)
+        found = functional.sparse_conv(short, weight, None, geometry, "torch").to_dense()
+        wide = weight.detach().double().requires_grad_()
+        expected = conv_of_fields(short.to(torch.float64), wide, geometry)
+        scale = float(expected.detach().abs().max())
+        tolerance = {8: 1e-12, 4: 2e-5, 2: 2e-2}[dtype.itemsize]
+        torch.testing.assert_close(found.double(), expected, atol=tolerance * scale, rtol=0)
+        seed = torch.cos(torch.arange(found.numel(), dtype=torch.float64)).view_as(found)
+        (gradient,) = torch.autograd.grad(found, weight, seed.to(dtype))
+        (exact,) = torch.autograd.grad(expected, wide, seed)
+        assert (gradient.double() - exact).norm() < 2 * tolerance * exact.norm()
+
+
+def conv_of_fields(batch, weight, geometry):
+    """By the definition, window by window, with no help of torch's convolutions."""
+    field = batch.to_dense()
+    for axis, (size, step, reach) in enumerate(
+        zip(geometry.kernel_size, geometry.stride, geometry.dilation, strict=True)
+    ):
+        assert reach == 1
+        field = field.unfold(axis + 2, size, step)
+    windows = field.flatten(2 + geometry.dimensions)
+    kernel = weight.reshape(-1, *weight.shape[1:])
+    return torch.einsum("bc...k,kcd->bd...", windows, kernel)
+
+
+def test_rows_lie_as_everywhere():
+    batch = full_batch((40,), 5, samples=1)
+    weight = torch.randn(3, 5, 7, dtype=torch.float64)
+    out = functional.sparse_conv(batch, weight, None, ConvGeometry((3,)), "torch")
+    assert out.features.is_contiguous()
+    assert functional.max_pool(out, ConvGeometry((2,))).features.is_contiguous()
+
+
+def test_autocast_with_a_bias():
+    batch = full_batch((12, 12), 8, dtype=torch.float32)
+    weight, bias = torch.randn(9, 8, 8), torch.randn(8)
+    expected = functional.sparse_conv(batch, weight, bias, ConvGeometry((3, 3)), "torch")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = functional.sparse_conv(batch, weight, bias, ConvGeometry((3, 3)), "torch")
+    assert found.features.dtype is found.ground_state.dtype is torch.bfloat16
+    error = (found.features.float() - expected.features).norm() / expected.features.norm()
+    assert error < 1e-2
+
+
 def test_nan_wins_a_pool():
     batch = full_batch((4, 4), 2)
     with torch.no_grad():

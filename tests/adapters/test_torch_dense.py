@@ -156,3 +156,27 @@ def test_a_moved_map_keeps_its_input_sites():
     rulebook = kernel_map(moved, ConvGeometry((2, 2)))
     assert torch.equal(rulebook.input_coords, sites.coords)
     assert rulebook.input_coords.data_ptr() != sites.coords.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("shape", "geometry", "c_out"),
+    [((12, 3), ConvGeometry((3, 3), (1, 2)), 4), ((12, 12), ConvGeometry((3, 3)), 1)],
+    ids=["one output and a stride on the last axis", "one output channel"],
+)
+def test_where_torchs_own_convolutions_fail(shape, geometry, c_out):
+    """The first gives random numbers in channels-last format, the second an error in backward."""
+    sites = ActiveSet(ActiveSet.full(shape, 1).coords[1:], shape, 1)
+    rulebook = kernel_map(sites, geometry)
+    rows, weight = torch.randn(len(sites), 3), torch.randn(geometry.num_taps, 3, c_out)
+    leaves = [
+        [t.to(dtype).requires_grad_() for t in (rows, weight)]
+        for dtype in (torch.float32, torch.float64)
+    ]
+    found = DenseBox.apply(*leaves[0], torch_dense.box_of(rulebook, rows))
+    expected = torch_ways.GatherFirst.apply(*leaves[1], rulebook, False)
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+    seed = torch.cos(torch.arange(found.numel())).view_as(found)
+    gradients = torch.autograd.grad(found, leaves[0], seed)
+    exact = torch.autograd.grad(expected, leaves[1], seed.double())
+    for one, other in zip(gradients, exact, strict=True):
+        torch.testing.assert_close(one.double(), other, atol=1e-4, rtol=1e-4)

@@ -67,6 +67,13 @@ def test_other_maps_have_tables(sites, geometry):
     assert type(kernel_map(sites, geometry)) is KernelMap
 
 
+def test_tables_looked_at_in_inference_mode_can_be_trained_with():
+    found = kernel_map(ActiveSet.full((4, 4), 1), ConvGeometry((2, 2)))
+    with torch.inference_mode():
+        assert found.in_to_out.shape == (16, 4)
+    assert not found.in_to_out.is_inference()
+
+
 @pytest.mark.parametrize("looked", [False, True])
 def test_it_moves_and_pickles(looked):
     sites = ActiveSet.full((6, 6), 2)
@@ -84,5 +91,14 @@ def test_it_moves_and_pickles(looked):
         assert (type(first), type(second)) == (FullFieldMap, FullFieldMap)
         assert copy.is_full
         assert second.output.is_full
+        assert ("_tables" in vars(second)) == looked
         assert torch.equal(second.in_to_out, expected)
         assert first.output is not found.output
+    meta = sites.relocated(lambda t: t.to("meta"), {})
+    ((_, first),) = meta.maps_of("core")
+    ((_, second),) = first.output.maps_of("core")
+    assert second.input_coords is first.output.coords
+    assert second.output.device.type == "meta"
+    if looked:
+        assert second.in_to_out.device.type == "meta"
+        assert second.out_to_in.device.type == "meta"

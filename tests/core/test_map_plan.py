@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from spcnn_lightning.core import full_field
 from spcnn_lightning.core import kernel_map as kernel_maps
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.collate import collate
@@ -108,6 +109,28 @@ def test_workers_build_them(no_more_maps):
     for (batch, targets), scores in zip(batches, expected, strict=True):
         assert torch.equal(net(batch), scores)
         assert targets.tolist() == [0, 1, 2]
+
+
+def test_a_bare_batch_gets_its_maps():
+    build = CollateWithMaps(collate, plan_for(network()))
+    batch = build([batch_on(sites(1, samples=1)), batch_on(sites(2, samples=1))])
+    assert len(batch.active_set.maps_of("core")) == 2
+
+
+def test_full_fields_bring_their_tables(monkeypatch):
+    """Not every engine has a way of its own for them."""
+    net = DeepCNiN(3, 4, 2, 3).half()
+    rows = torch.rand(24 * 24, 2).half()
+    plan = plan_for(DeepCNiN(3, 4, 2, 3))
+    full = ActiveSet.full((24, 24), 1)
+    build_ahead(full, plan)
+    full = full.relocated(torch.clone, {})
+
+    def fail(*arguments):
+        raise AssertionError("tables were built")
+
+    monkeypatch.setattr(full_field, "build_tables", fail)
+    assert net(SparseBatch(full, rows)).shape == (1, 3)
 
 
 def test_a_batch_without_sites():

@@ -2,13 +2,14 @@ import io
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from spcnn_lightning.core.errors import DataError, MissingExtraError
-from spcnn_lightning.datamodules import ImageFolder, ImagePaddingDataModule
+from spcnn_lightning.datamodules import FewPictures, ImageFolder, ImagePaddingDataModule
 from spcnn_lightning.datamodules.pictures import pillow_images
 
 COLOUR = np.random.default_rng(1).integers(0, 256, (3, 5, 3), dtype=np.uint8)
@@ -59,16 +60,25 @@ def test_files_are_named_where_a_sample_is(save):
     root = save("test/a/x.png", GREY)
     data = ImagePaddingDataModule(ImageFolder(root), spatial_shape=(24, 24), seed=1)
     data.setup()
-    assert data.sample_names("test") == [str(root / "test" / "a" / "x.png")]
-    held_out, trained = data.sample_names("val"), data.sample_names("train")
+    test, held_out, trained = (
+        data.evaluation_data(part).sample_names for part in ("test", "val", "train")
+    )
+    assert test == [str(root / "test" / "a" / "x.png")]
     assert len({*held_out, *trained}) == 11
+    for part, names in (("val", held_out), ("train", trained)):
+        labels = data.evaluation_data(part).pictures.labels
+        assert [Path(name).parent.name for name in names] == ["ab"[label] for label in labels]
     for workers in (0, 1):
         data = ImagePaddingDataModule(
             ImageFolder(root), spatial_shape=(24, 24), train_on_all=True, num_workers=workers
         )
         with pytest.raises(DataError, match=r"large\.png: picture 10 has 40 x 5 pixels and does"):
             list(data.train_dataloader())
-    assert ImagePaddingDataModule().sample_names("test") is None
+    digits = ImagePaddingDataModule()
+    digits.setup()
+    assert digits.evaluation_data("val").sample_names is None
+    few = FewPictures(ImageFolder(root), per_class=1).train()
+    assert [Path(name).parent.name for name in few.names] == ["a", "b"]
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "ppm", "tif", "webp"])

@@ -129,7 +129,11 @@ def test_what_is_no_picture_is_refused(picture):
         lambda: Padder((8, 8), threshold=1.0),
         lambda: Padder((8, 8), Scaling(128.0, scale=64.0), threshold=2.0),
         lambda: Padder((8, 8), GREY, masked=True, threshold=1.0),
+        lambda: Padder((8, 8), Scaling((200.0, 0.0)), threshold=1.0),
         lambda: Padder((8, 8), sparsifier=Threshold(1.0)),
+        lambda: Padder((8, 8), threshold=5.0, sparsifier=Threshold(0.1)),
+        lambda: Padder((8, 8), Scaling(scale=10.0), threshold=1.0, sparsifier=Edges()),
+        lambda: Padder((8, 8), GREY, sparsifier=BackgroundSubtraction(noise(8, 8), least=2.0)),
         lambda: Padder((8, 8), placement="middle"),
         lambda: Padder((8, 8), placement=(8, 0)),
         lambda: PictureAugmentation(stretch=1.0),
@@ -377,10 +381,15 @@ def test_a_reference_can_be_a_file(tmp_path):
     np.save(tmp_path / "empty.npy", noise(4, 4))
     assert BackgroundSubtraction(str(tmp_path / "empty.npy")).reference.shape == (4, 4, 1)
     pillow = pytest.importorskip("PIL.Image")
-    for name, channels in (("grey.png", 1), ("colour.png", 3)):
+    for channels in (1, 3):
         picture = noise(4, 5, channels)
-        pillow.fromarray(picture.squeeze()).save(tmp_path / name)
-        assert np.array_equal(BackgroundSubtraction(tmp_path / name).reference, picture)
+        pillow.fromarray(picture.squeeze()).save(tmp_path / "empty.png")
+        subtraction = BackgroundSubtraction(tmp_path / "empty.png")
+        assert np.array_equal(subtraction.reference, picture.repeat(4 - channels, -1)[..., :3])
+        for seen in {channels, 3}:  # a grey scene is subtracted from any pictures
+            pictures = [picture.repeat(seen // channels, -1)]
+            assert len(Padder((4, 5), sparsifier=subtraction)(pictures, random_of(1)).coords) == 0
+    assert Padder((4, 5), GREY, threshold=1.1, sparsifier=subtraction)  # differences reach 2
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY")
     for name in ("bad.npy", "absent.npy"):
         with pytest.raises(DataError, match=name):

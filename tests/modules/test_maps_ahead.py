@@ -54,8 +54,9 @@ def test_training_gives_the_same_weights_and_builds_no_map_in_a_step(
     _, expected = trained(make_trainer, workers, builds)
     assert builds.count == 3 * 9  # five convolutions and four pools
     builds.count = 0
-    _, found = trained(make_trainer, workers, builds, KernelMapsAhead())
+    trainer, found = trained(make_trainer, workers, builds, KernelMapsAhead())
     assert builds.count == 0
+    assert trainer.datamodule.map_plan is None  # it was for this network
     for name, weight in expected.state_dict().items():
         assert torch.equal(weight, found.state_dict()[name]), name
 

@@ -66,11 +66,20 @@ def test_the_table_holds_every_sample_in_order(
 def test_the_table_has_names_where_the_data_have_them(
     path: Path, data: Any, make_module: Make, make_trainer: Make
 ):
-    data.sample_names = lambda part: [f"{part}/{number}.png" for number in range(13)]
-    make_trainer(callbacks=[PredictionWriter(str(path))]).predict(make_module(), data)
+    class Named(list):
+        sample_names = [f"{number}.png" for number in range(13)]  # noqa: RUF012
+
+    data.samples = Named(data.samples)
+    trainer = make_trainer(callbacks=[PredictionWriter(str(path))])
+    trainer.predict(make_module(), data)
     rows = read(path)
-    assert [row["name"] for row in rows] == [f"test/{number}.png" for number in range(13)]
+    assert [row["name"] for row in rows] == Named.sample_names
     assert list(rows[0])[:3] == ["index", "name", "predicted"]
+
+    # The data module is still there, and its names are not those of other data.
+    unnamed = data.loader().__class__(list(data.samples)[:5], collate_fn=collate)
+    trainer.predict(make_module(), dataloaders=unnamed)
+    assert "name" not in read(path)[0]
 
 
 def test_unknown_targets_stay_empty(path: Path, data: Any, make_module: Make, make_trainer: Make):
