@@ -112,6 +112,15 @@ class ImagePaddingDataModule(SparseDataModule[list[Picture]]):
                 f"{type(self.source).__name__} is no source of pictures: give one, or for scenes "
                 "Regions(scenes)"
             )
+        for name, value, kind in (
+            ("sparsifier", sparsifier, Sparsifier),
+            ("augmentation", augmentation, PictureAugmentation),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(
+                    f"{name} is {value!r}: give a {kind.__name__}, or None"
+                    + ("; augment=False switches it off" if name == "augmentation" else "")
+                )
         require_words(self.source, "channels", "background")
         own = self.source.background
         if isinstance(background, (int, float)) and isinstance(own, tuple) and len(set(own)) > 1:

@@ -110,7 +110,7 @@ class Manifest:
         except OSError as error:
             raise DataError(
                 f"{folder} holds no {MANIFEST} ({error}): name a folder that `spcnn data prepare` "
-                "has finished"
+                "has finished; a folder of pictures is read by --source ImageFolder --root FOLDER"
             ) from error
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise DataError(

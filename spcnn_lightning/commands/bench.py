@@ -77,7 +77,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     how = parser.add_argument_group("measuring")
     how.add_argument("--backends", help="list with commas: torch,spconv,dense; default: all")
     how.add_argument("--mode", choices=("train", "infer"), default="train")
-    how.add_argument("--batch-size", type=int, metavar="B", help="default: the config's, or 32")
+    how.add_argument(
+        "--batch-size", type=_positive, metavar="B", help="default: the config's, or 32"
+    )
     how.add_argument("--device", default="cpu")
     how.add_argument("--dtype", choices=DTYPES, default="float32")
     how.add_argument("--autocast", choices=("bfloat16", "float16"))
@@ -93,6 +95,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     out.add_argument("--plot", type=Path, metavar="FILE", help=".png, .svg or .pdf")
     out.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return parser
+
+
+def _positive(text: str) -> int:
+    """Return a whole number of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _options(asked: argparse.Namespace) -> Options:
@@ -127,7 +136,7 @@ def _workload(asked: argparse.Namespace, overrides: Sequence[str], prog: str) ->
     return named_workload(
         asked.network,
         field=asked.field,
-        batch_size=asked.batch_size or 32,
+        batch_size=32 if asked.batch_size is None else asked.batch_size,
         in_channels=asked.in_channels,
         num_classes=asked.classes,
         dimensions=asked.dimensions,
@@ -145,7 +154,7 @@ def _config_workload(asked: argparse.Namespace, overrides: Sequence[str], prog: 
     from spcnn_lightning.commands.experiment import load_experiment
     from spcnn_lightning.core.sparse_batch import SparseBatch
 
-    sizes = [f"--data.batch_size={asked.batch_size}"] if asked.batch_size else []
+    sizes = [f"--data.batch_size={asked.batch_size}"] if asked.batch_size is not None else []
     experiment = load_experiment(asked.config, [*overrides, *sizes], prog=f"{prog} bench")
     data = experiment.data
     data.prepare_data()

@@ -29,15 +29,14 @@ WHEN = {"": None, "at_once": 0, "never": math.inf}
 
 
 def worth_compiling(usual: float) -> float:
-    """Return the work after which loops are compiled: ``usual``, or what SPCNN_COMPILE says.
-
-    Raises:
-        ValueError: If it says something else.
-    """
+    """Return the work after which loops are compiled: ``usual``, or what SPCNN_COMPILE says."""
     said = os.environ.get("SPCNN_COMPILE", "")
     if said not in WHEN:
-        raise ValueError(f"SPCNN_COMPILE is {said!r}: set it to at_once or never, or not at all")
-    chosen = WHEN[said]
+        warnings.warn(
+            f"SPCNN_COMPILE is {said!r} and changes nothing: set it to at_once or never",
+            stacklevel=2,
+        )
+    chosen = WHEN.get(said)
     return usual if chosen is None else chosen
 
 

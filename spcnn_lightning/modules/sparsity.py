@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.modules.counting import LayerCount, count_layers, format_counts, total_macs
@@ -76,6 +76,11 @@ class SparseModelSummary(ModelSummary):
         if sparse is None or sparse.batch_size == 0:
             rank_zero_info(f"no layer table: the batch, a {type(batch).__name__}, has no samples")
             return
+        if sparse.num_sites == 0:
+            rank_zero_warn(
+                "no site of the first batch is active, so that there is nothing to learn from: "
+                "look at the samples (`spcnn data show --config ...`), thresholds and background"
+            )
         # On every rank, since the parameters may be spread over them.
         counts = [
             replace(count, name=count.name.removeprefix("network."))

@@ -71,6 +71,13 @@ class Failing(TorchBackend):
         raise RuntimeError("no memory for this\nand a long story")
 
 
+@pytest.mark.parametrize("size", ["0", "-3", "x"])
+def test_a_batch_needs_a_sample(size, capsys):
+    with pytest.raises(SystemExit):
+        bench.main("bench", ["--network", "DeepCNet(2, 4)", f"--batch-size={size}"], "spcnn")
+    assert f"'{size}' is not a whole number of at least 1" in capsys.readouterr().err
+
+
 def test_a_bench_counts_calls_work_and_errors(workload):
     report = run_bench(workload, options("torch", "dense"))
     ours, dense = report.contenders

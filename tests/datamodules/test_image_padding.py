@@ -53,6 +53,13 @@ class Scraps(PictureSource):
         return self._pictures(10, 1)
 
 
+def test_what_is_no_augmentation_or_sparsifier_is_refused():
+    with pytest.raises(ValueError, match="augmentation is False: give a Pict.*augment=False sw"):
+        ImagePaddingDataModule(augmentation=False)
+    with pytest.raises(ValueError, match="sparsifier is 'Edges': give a Sparsifier, or None"):
+        ImagePaddingDataModule(sparsifier="Edges")
+
+
 @pytest.mark.parametrize("name", ["class_names", "channels", "background"])
 def test_a_source_that_does_not_say_all_is_refused(name, monkeypatch):
     monkeypatch.delattr(Scraps, name)

@@ -74,6 +74,12 @@ def test_the_layer_table_is_printed_once_in_each_stage(
     )
 
 
+def test_a_batch_without_sites_is_a_warning(data: Any, make_module: Make, make_trainer: Make):
+    data.samples = [(SparseBatch.from_dense(torch.zeros(1, 1, 6, 6)), 0) for _ in range(4)]
+    with pytest.warns(UserWarning, match="no site of the first batch is active"):
+        make_trainer(callbacks=[SparseModelSummary()]).fit(make_module(), data)
+
+
 def test_the_layer_table_does_not_change_training(data: Any, make_module: Make, make_trainer: Make):
     weights = []
     for callbacks in ([], [SparseModelSummary(), PictureLogger()]):
