@@ -12,6 +12,7 @@ round: dense to sparse, above 1 where the sparse network is faster, against the 
 import argparse
 import math
 import sys
+from pathlib import Path
 
 import torch
 
@@ -34,18 +35,26 @@ def main() -> int:
     parser.add_argument("--mode", choices=("train", "infer"), default="train")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, metavar="N")
+    parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
     print(f"{asked.network}, batch {asked.batch_size}, {asked.mode}, {asked.repeats} repetitions")
     print(machine_line(machine_facts(torch.device("cpu"))))
     print(f"{'density %':>9} {'sites':>9}", *(f"{name + ' ms':>22}" for name in ENGINES), "  ratio")
-    for density in (float(text) for text in asked.densities.split(",")):
-        print(line(asked, density), flush=True)
+    densities = [float(text) for text in asked.densities.split(",")]
+    ratios = []
+    for density in densities:
+        text, ratio = measured(asked, density)
+        print(text, flush=True)
+        ratios.append(ratio)
+    if asked.plot:
+        draw(densities, ratios, f"{asked.network}, {asked.mode}", asked.plot)
     return 0
 
 
-def line(asked: argparse.Namespace, percent: float) -> str:
+def measured(asked: argparse.Namespace, percent: float) -> tuple[str, float]:
+    """Return a line of the table, and the last number in it."""
     probe = workload(asked, 0)
     volume = asked.batch_size * math.prod(probe.batch.spatial_shape)
     work = workload(asked, round(volume * percent / 100))
@@ -62,7 +71,19 @@ def line(asked: argparse.Namespace, percent: float) -> str:
         raise SystemExit(f"not all engines ran: {'; '.join(reasons)}")
     times = [f"{result.time.step.median * 1e3:22.1f}" for result in results]
     ratio = min(result.ratio.median for result in results[1:])
-    return f"{percent:9g} {work.batch.num_sites:9d} {' '.join(times)} {ratio:8.2f}"
+    return f"{percent:9g} {work.batch.num_sites:9d} {' '.join(times)} {ratio:8.2f}", ratio
+
+
+def draw(densities: list[float], ratios: list[float], title: str, path: Path) -> None:
+    """Draw the ratios against the density, and where both are equally fast."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.loglog(densities, ratios, "o-")
+    axes.axhline(1.0, color="grey", linestyle=":")
+    axes.set(xlabel="active sites of the input, %", ylabel="time of dense / sparse", title=title)
+    figure.savefig(path, dpi=120)
 
 
 def workload(asked: argparse.Namespace, num_sites: int):
