@@ -67,7 +67,8 @@ class Subset(Generic[T_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers compute what was cached anew, rather than receive it.
-        return {"samples": self.samples, "indices": self.indices}
+        cached = ("labels", "writers", "names")
+        return {name: value for name, value in vars(self).items() if name not in cached}
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -81,6 +81,8 @@ def draw(densities: list[float], ratios: list[float], title: str, path: Path) ->
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.loglog(densities, ratios, "o-")
+    axes.set_yticks([0.5, 0.7, 1, 1.5, 2], ["0.5", "0.7", "1", "1.5", "2"])
+    axes.minorticks_off()
     axes.axhline(1.0, color="grey", linestyle=":")
     axes.set(xlabel="active sites of the input, %", ylabel="time of dense / sparse", title=title)
     figure.savefig(path, dpi=120)

@@ -89,6 +89,7 @@ def draw(widths: list[int], times: list[float], peaks: list[float], path: Path) 
     left.loglog(widths, times, "o-", color="tab:blue", label="step, ms")
     quadratic = [times[0] * (width / widths[0]) ** 2 for width in widths]
     left.loglog(widths, quadratic, ":", color="grey", label="growing with the field, as dense")
+    left.plot([], [], "s--", color="tab:orange", label="peak of a step, MiB (right)")
     right.loglog(widths, peaks, "s--", color="tab:orange")
     left.set(
         xlabel="width of the field, sites", ylabel="step, ms", ylim=(times[0] / 3, times[0] * 30)

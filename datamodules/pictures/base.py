@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from spcnn_lightning.datamodules.characters import Subset
 
 Picture = NDArray[np.uint8]
 """Shape (H, W, C)."""
@@ -130,7 +131,7 @@ def _refuse_channels_first(shape: tuple[int, ...]) -> None:
         )
 
 
-class PictureSubset:
+class PictureSubset(Subset[list[Picture]]):
     """Some of the pictures of a sequence, as a view.
 
     Args:
@@ -139,36 +140,13 @@ class PictureSubset:
     """
 
     def __init__(self, pictures: Pictures, indices: ArrayLike) -> None:
-        self.pictures, self.indices = pictures, np.asarray(indices, np.int64)
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """Class numbers, shape (B,)."""
-        return self.pictures.labels[self.indices]
-
-    @cached_property
-    def writers(self) -> NDArray[np.int32] | None:
-        """Who wrote each picture, shape (B,), if known."""
-        writers = self.pictures.writers
-        return None if writers is None else writers[self.indices]
-
-    @cached_property
-    def names(self) -> list[str] | None:
-        """What each picture is called, if it has a name."""
-        names = getattr(self.pictures, "names", None)
-        return None if names is None else [names[i] for i in self.indices]
+        super().__init__(pictures, indices)
+        self._channels = pictures.channels
 
     @property
     def channels(self) -> int:
         """C."""
-        return self.pictures.channels
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def select(self, indices: ArrayLike) -> list[Picture]:
-        """Return the pictures at ``indices`` of the view."""
-        return self.pictures.select(self.indices[np.asarray(indices, np.int64)])
+        return self._channels
 
 
 class PictureSource(ABC):

@@ -35,7 +35,9 @@ class KernelMapsAhead(Callback):
                 "in the step: pass collate_fn=CollateWithMaps(collate, plan) to your DataLoader"
             )
             return
-        plan = plan_for(pl_module)
+        # An engine is chosen by the dtype that it computes in.
+        with trainer.precision_plugin.train_step_context():
+            plan = plan_for(pl_module)
         if plan is None or not plan.windows:
             rank_zero_warn(
                 "KernelMapsAhead: the module has no SparseNetwork, or its backend builds kernel "

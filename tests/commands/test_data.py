@@ -123,6 +123,13 @@ def test_pictures_of_a_source_are_described(tmp_path, monkeypatch, capsys):
     )
     with pytest.raises(DataError, match="the test part holds no picture"):
         describe_pictures(source, "test")
+    # Of a picture with a mask what lies inside counts, whatever its pixels hold.
+    inside = np.zeros((4, 5, 2), np.uint8)
+    inside[1, 1, 1] = 255
+    images[:] = [inside, inside[..., ::-1]]
+    monkeypatch.setattr(Some, "masked", True)
+    monkeypatch.setattr(Some, "train", lambda self: PictureList(images, [0, 2]))
+    assert describe_pictures(source, "train").endswith("not known, 1 of background alone")
 
 
 def test_regions_of_a_source_in_a_source_are_drawn(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from spcnn_lightning import DeepCNet
 from spcnn_lightning.core import kernel_map
 from spcnn_lightning.datamodules import ImagePaddingDataModule
-from spcnn_lightning.modules import KernelMapsAhead, SparseClassifier
+from spcnn_lightning.modules import KernelMapsAhead, SparseClassifier, maps_ahead
+from spcnn_lightning.modules.maps_ahead import plan_for
+from spcnn_lightning.networks import SparseNetwork
+from spcnn_lightning.nn import BatchNorm, SparseConv
 
 Make = Callable[..., Any]
 
@@ -59,6 +62,35 @@ def test_training_gives_the_same_weights_and_builds_no_map_in_a_step(
     assert trainer.datamodule.map_plan is None  # it was for this network
     for name, weight in expected.state_dict().items():
         assert torch.equal(weight, found.state_dict()[name]), name
+
+
+def test_planning_leaves_no_trace(make_module: Make) -> None:
+    module = make_module(dropout=0.5)
+    layers = [SparseConv(1, 3, (3, 3)), BatchNorm(3), SparseConv(3, 2, (2, 2))]
+    module.network = SparseNetwork(layers, 2, 7, 1, (6, 6), "mean")
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.network.layers[1].eval()
+    assert len(plan_for(module).windows) == 1
+    assert [layer.training for layer in module.network.layers] == [True, False, True]
+    module.network.train()
+    plan_for(module)
+    for name, value in before.items():
+        assert torch.equal(value, module.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_it_plans_for_the_precision_of_the_training(
+    precision: str, make_module: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        maps_ahead, "plan_for", lambda module: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    data = ImagePaddingDataModule(spatial_shape=(6, 6))
+    trainer = make_trainer(precision=precision, callbacks=[KernelMapsAhead()], max_steps=0)
+    with pytest.warns(UserWarning, match="no SparseNetwork, or its backend"):
+        trainer.fit(make_module(), data)
+    assert seen == [precision == "bf16-mixed"]
 
 
 def test_it_says_where_it_does_nothing(data: Any, make_module: Make, make_trainer: Make) -> None:
