@@ -7,6 +7,8 @@
 Sites lie in the field by chance, so that convolutions fill it soon. For each density (percent of
 the input's sites) the table has the median time of a step and the median of the ratios of the same
 round: dense to sparse, above 1 where the sparse network is faster, against the faster dense twin.
+
+Set SPCNN_COMPILE=at_once, or the first of them run before the compiled loops are loaded.
 """
 
 import argparse

@@ -6,6 +6,8 @@
 A DeepCNet whose answers are the means over its last field, so that any field fits. For each width
 of the field: the median time of a step, that over the narrowest field's, and the peak memory of a
 step in a process of its own. Fields take turns. The dense twin grows with the square of the width.
+
+Set SPCNN_COMPILE=at_once, or the first of them run before the compiled loops are loaded.
 """
 
 from __future__ import annotations
