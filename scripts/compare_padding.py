@@ -16,14 +16,12 @@ same augmentation, shifts alone. Options that are not known here are those of ``
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
-from trained import Trained, train
+from timed_run import TimedRun
 
 CROPS = 10
-SHORT, LONGER = 10, 60
 
 
 def main() -> None:
@@ -50,8 +48,6 @@ def main() -> None:
         "--data.num_workers=0",
         f"--data.augmentation.init_args.shift={asked.shift}",
         *(f"{augmentation}.{name}=0" for name in ("stretch", "rotate", "slant")),
-        "--trainer.max_epochs=-1",
-        "--model.interval=step",
         *overrides,
     ]
     print("| | steps | test errors | mean, % |\n|---|---|---|---|", flush=True)
@@ -61,7 +57,8 @@ def main() -> None:
         rates: dict[str, list[float]] = {}
         steps = 0
         for seed in asked.seeds:
-            run = Run(asked, [*shared, *words, f"--seed_everything={seed}"])
+            chosen = [*shared, *words, f"--seed_everything={seed}"]
+            run = TimedRun(asked.config, chosen, asked.out)
             steps = steps or run.steps_in(60 * asked.minutes)
             trained = run.train(steps)
             test = trained.data.source.test()
@@ -96,27 +93,6 @@ def ways(width: int, side: int) -> dict[str, list[str]]:
             f"{network}.width={width}",
         ],
     }
-
-
-class Run:
-    """One network on one data set."""
-
-    def __init__(self, asked: argparse.Namespace, words: list[str]) -> None:
-        self.asked, self.words = asked, words
-
-    def steps_in(self, seconds: float) -> int:
-        """Return how many training steps take so long, by the difference of two short runs."""
-        ends = []
-        for steps in (SHORT, SHORT, LONGER):  # the first one warms up
-            start = time.process_time()
-            self.train(steps)
-            ends.append(time.process_time() - start)
-        return max(1, int(seconds * (LONGER - SHORT) / max(ends[2] - ends[1], 1e-3)))
-
-    def train(self, steps: int) -> Trained:
-        """Train for so many steps."""
-        length = [f"--trainer.max_steps={steps}", f"--model.lr_scheduler.init_args.T_max={steps}"]
-        return train(self.asked.config, [*self.words, *length], self.asked.out)
 
 
 if __name__ == "__main__":
