@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor
 
-from spcnn_lightning.adapters import torch_ways
+from spcnn_lightning.adapters import torch_rows
 from spcnn_lightning.adapters.torch_dense import (
     DIMENSIONS,
     WEIGHT_COST,
+    Box,
     DenseBox,
     box_of,
     convolve_field,
 )
+from spcnn_lightning.adapters.torch_ground import GatherWithGround
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Capabilities, OpRequest
@@ -36,9 +40,10 @@ class TorchBackend:
     *Gather first*: the windows side by side, then one product; best for few input channels.
     *By tap*: a product for each tap on the pairs alone; best for strided and submanifold maps.
     *Dense box*: torch's dense convolution of the box around the sites; best where the sites fill
-    it, on CPUs alone. Full fields are convolved densely as they are (`convolve_field`).
+    it, on CPUs alone. Full fields are convolved densely as they are, and *gather first* takes the
+    ground state along (`convolve_with_ground`).
     What the backward pass can gather again is not kept. No temporary of either pass has more
-    numbers than the largest of ``torch_ways.MAX_BUFFER`` (256 MiB in float32), the rows of the
+    numbers than the largest of ``torch_rows.MAX_BUFFER`` (256 MiB in float32), the rows of the
     input, those of the output, the weights, ``CACHE_BLOCK`` for each thread, and ``LEAST_ROWS``
     whole windows, plus one row; kernel maps and tables of row numbers, K a row, come on top.
     """
@@ -62,65 +67,117 @@ class TorchBackend:
         """Return the shared kernel map of core."""
         return kernel_map(active_set, geometry)
 
-    def takes_field(self, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> bool:
-        """Return whether `convolve_field` is the way to do this convolution.
-
-        Not where there are inactive sites, on other devices than CPUs, in dimensions or dtypes
-        that torch has no such convolution for, and where the weights are large for so few rows.
-        """
-        if not isinstance(kernel_map, FullFieldMap) or features.device.type != "cpu":
+    def takes_ground(self, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> bool:
+        """Return whether `convolve_with_ground` is the way to do this convolution."""
+        if kernel_map.num_pairs == 0:
             return False
-        if kernel_map.geometry.dimensions not in DIMENSIONS or features.dtype is torch.float16:
-            return False
-        taps, c_in, c_out = weight.shape
-        moved = kernel_map.num_outputs * (taps * c_in + 2 * (c_in + c_out))
-        return weight.numel() * WEIGHT_COST < GATHER_COST * moved
+        if _is_dense_convolution(kernel_map, features, weight):
+            return True
+        work = _work_of_ways(features, weight, kernel_map)
+        way = min(work, key=work.__getitem__)
+        return way is GatherFirst and _better_box(features, weight, kernel_map, work[way]) is None
 
-    def convolve_field(
-        self, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: FullFieldMap
-    ) -> Tensor:
-        """Convolve full fields as they are, with no ground state to subtract.
+    def convolve_with_ground(
+        self,
+        features: Tensor,
+        ground: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        kernel_map: KernelMap,
+    ) -> tuple[Tensor, Tensor]:
+        """Convolve rows among sites that hold the ground state.
+
+        Full fields are convolved densely as they are; else windows are gathered with it.
 
         Args:
-            features: Shape (N, C_in), all sites in row-major order.
+            features: Shape (N, C_in).
+            ground: Shape (C_in,).
             weight: Shape (K, C_in, C_out).
             bias: Shape (C_out,), or None.
             kernel_map: From `build_kernel_map`.
 
         Returns:
-            Shape (M, C_out), bias included.
+            Rows of shape (M, C_out) and the new ground state, (C_out,), bias included.
         """
-        return convolve_field(features, weight, bias, kernel_map)
+        if _is_dense_convolution(kernel_map, features, weight):
+            new_ground = ground @ weight.sum(0)
+            new_ground = new_ground if bias is None else new_ground + bias
+            return convolve_field(features, weight, bias, kernel_map), new_ground
+        found: tuple[Tensor, Tensor] = GatherWithGround.apply(  # type: ignore[no-untyped-call]  # torch's
+            features, ground, weight, bias, kernel_map
+        )
+        return found
 
     def convolve(
         self, features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool = False
     ) -> Tensor:
         """Convolve zero-background rows; see `spcnn_lightning.core.backend.Backend.convolve`."""
-        rows_in = kernel_map.num_outputs if transposed else kernel_map.num_inputs
-        rows_out = kernel_map.num_inputs if transposed else kernel_map.num_outputs
-        taps, c_in, c_out = weight.shape
         if kernel_map.num_pairs == 0:
+            rows_out = kernel_map.num_inputs if transposed else kernel_map.num_outputs
             # Still a function of both, so that gradients are zeros and not missing.
             nothing = features[:0].sum() + weight[:0].sum()
-            return features.new_zeros(rows_out, c_out) + nothing
-        work = {
-            # It copies the weights, which few rows do not pay for.
-            ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out)
-            + GATHER_COST * weight.numel(),
-            GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),
-            ByTap: kernel_map.num_pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out))
-            + taps * TAP_COST.get(features.device.type, TAP_COST["cuda"]),
-        }
-        if rows_in * taps * c_out > torch_ways.MAX_BUFFER:
-            del work[ProjectFirst]
+            return features.new_zeros(rows_out, weight.shape[2]) + nothing
+        work = _work_of_ways(features, weight, kernel_map, transposed)
         way = min(work, key=work.__getitem__)
         out: Tensor
-        least = weight.numel() * (rows_out + WEIGHT_COST)
-        if not transposed and least < work[way] and (box := box_of(kernel_map, features)):
-            products, moved = box.work(c_in, c_out)
-            cost = products + GATHER_COST * moved
-            if cost < CLEAR_GAIN * work[way] and box.fits(c_in, c_out):
-                out = DenseBox.apply(features, weight, box)  # type: ignore[no-untyped-call]  # torch's
-                return out
+        box = None if transposed else _better_box(features, weight, kernel_map, work[way])
+        if box is not None:
+            out = DenseBox.apply(features, weight, box)  # type: ignore[no-untyped-call]  # torch's
+            return out
         out = way.apply(features, weight, kernel_map, transposed)  # type: ignore[no-untyped-call]  # torch's
         return out
+
+
+Way = type[ProjectFirst] | type[GatherFirst] | type[ByTap]
+
+
+def _work_of_ways(
+    features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool = False
+) -> dict[Way, int]:
+    """Return what each way costs, in multiply-adds; ways that need too large a buffer are out."""
+    rows_in, rows_out = kernel_map.num_inputs, kernel_map.num_outputs
+    if transposed:
+        rows_in, rows_out = rows_out, rows_in
+    taps, c_in, c_out = weight.shape
+    calls = TAP_COST.get(features.device.type, TAP_COST["cuda"])
+    work: dict[Way, int] = {
+        # It copies the weights, and the ground state reads them, which few rows do not pay for.
+        ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out)
+        + 2 * GATHER_COST * weight.numel()
+        + (0 if features.device.type == "cpu" else calls),
+        GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),
+        ByTap: kernel_map.num_pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out))
+        + taps * calls,
+    }
+    if rows_in * taps * c_out > torch_rows.MAX_BUFFER:
+        del work[ProjectFirst]
+    return work
+
+
+def _better_box(features: Tensor, weight: Tensor, kernel_map: KernelMap, work: int) -> Box | None:
+    """Return the box in which a dense convolution clearly costs less than ``work``, if any."""
+    c_in, c_out = weight.shape[1:]
+    if weight.numel() * (kernel_map.num_outputs + WEIGHT_COST) >= work:
+        return None
+    box = box_of(kernel_map, features)
+    if box is None or not box.fits(c_in, c_out):
+        return None
+    products, moved = box.work(c_in, c_out)
+    return box if products + GATHER_COST * moved < CLEAR_GAIN * work else None
+
+
+def _is_dense_convolution(
+    kernel_map: KernelMap, features: Tensor, weight: Tensor
+) -> TypeGuard[FullFieldMap]:
+    """Return whether fields are full and torch's dense convolution is the way to convolve them.
+
+    Not on other devices than CPUs, in dimensions or dtypes that torch has no such convolution for,
+    and where the weights are large for so few rows.
+    """
+    if not isinstance(kernel_map, FullFieldMap) or features.device.type != "cpu":
+        return False
+    if kernel_map.geometry.dimensions not in DIMENSIONS or features.dtype is torch.float16:
+        return False
+    taps, c_in, c_out = weight.shape
+    moved = kernel_map.num_outputs * (taps * c_in + 2 * (c_in + c_out))
+    return weight.numel() * WEIGHT_COST < GATHER_COST * moved

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spcnn_lightning.adapters import torch_ways
+from spcnn_lightning.adapters import torch_rows
 from spcnn_lightning.core.active_set import ravel
 from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
@@ -91,7 +91,7 @@ class Box:
 
     def fits(self, c_in: int, c_out: int) -> bool:
         """Return whether no buffer is larger than allowed."""
-        return max(self.volume_in * c_in, self.volume_out * c_out) <= torch_ways.MAX_BUFFER
+        return max(self.volume_in * c_in, self.volume_out * c_out) <= torch_rows.MAX_BUFFER
 
 
 class DenseBox(torch.autograd.Function):

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spcnn_lightning.compiled import compiled_for
+from spcnn_lightning.adapters import torch_rows
+from spcnn_lightning.adapters.torch_rows import (
+    Sums,
+    add_rows,
+    dtype_of_sums,
+    gathered,
+    gradients_over_inputs,
+    project,
+    rows_of_a_block,
+    side_by_side,
+)
 from spcnn_lightning.core.kernel_map import KernelMap
-
-MAX_BUFFER = 2**26
-"""Most numbers in a buffer; a larger one is never built."""
-CACHE_BLOCK = 2**18
-"""Numbers in a block for each thread on a CPU, so that it stays in the cache: 1 MiB in float32."""
-LEAST_ROWS = 256
-"""Rows of a block on a CPU; a matrix product of fewer is slow."""
 
 
 class _OverWindows(torch.autograd.Function):
@@ -25,7 +27,10 @@ class _OverWindows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x and weight."""
-        return _gradients(ctx, grad)
+        tables = _tables(ctx.kernel_map, ctx.transposed)
+        (x, weight), (wants_x, wants_weight) = ctx.saved_tensors, ctx.needs_input_grad[:2]
+        found = gradients(grad, x, weight, tables, wants_x, wants_weight)
+        return *found, None, None
 
 
 class ProjectFirst(_OverWindows):
@@ -37,7 +42,7 @@ class ProjectFirst(_OverWindows):
     ) -> Tensor:
         """Return the sums, one row for each output."""
         _keep(ctx, x, weight, kernel_map, transposed)
-        return _project(x, _side_by_side(weight), *_tables(kernel_map, transposed))
+        return project(x, side_by_side(weight), *_tables(kernel_map, transposed))
 
 
 class GatherFirst(_OverWindows):
@@ -52,7 +57,7 @@ class GatherFirst(_OverWindows):
         taps, c_in, c_out = weight.shape
         table, _ = _tables(kernel_map, transposed)
         matrix, out = weight.reshape(taps * c_in, c_out), x.new_empty(len(table), c_out)
-        for part, windows in _gathered(x, table):
+        for part, windows in gathered(x, table):
             torch.mm(windows, matrix, out=out[part])
         return out
 
@@ -71,11 +76,11 @@ class ByTap(torch.autograd.Function):
         if transposed:
             rows_in, rows_out = rows_out, rows_in
         ctx.pairs = (torch.split(rows_in, counts), torch.split(rows_out, counts))
-        out = x.new_zeros(rows_out_count, weight.shape[2], dtype=_dtype_of_sums(x))
+        out = x.new_zeros(rows_out_count, weight.shape[2], dtype=dtype_of_sums(x))
         for source, target, w in zip(*ctx.pairs, weight, strict=True):
-            step = _rows_of_a_block(len(source), max(w.shape), x.device)
-            for part, rows in _gathered(x, source[:, None], step, complete=True):
-                _add_rows(out, target[part], rows @ w)
+            step = rows_of_a_block(len(source), max(w.shape), x.device)
+            for part, rows in gathered(x, source[:, None], step, complete=True):
+                add_rows(out, target[part], rows @ w)
         return out.to(x.dtype)
 
     @staticmethod
@@ -83,16 +88,16 @@ class ByTap(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x and weight."""
         x, weight = ctx.saved_tensors
-        wide = _dtype_of_sums(x)
+        wide = dtype_of_sums(x)
         grad_x = torch.zeros_like(x, dtype=wide) if ctx.needs_input_grad[0] else None
         grad_w = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for tap, (source, target) in enumerate(zip(*ctx.pairs, strict=True)):
-            step = _rows_of_a_block(len(source), max(weight.shape[1:]), x.device)
-            inputs = _gathered(x, source[:, None], step, complete=True)
-            sums = _Sums(x.dtype)
-            for part, rows in _gathered(grad, target[:, None], step, complete=True):
+            step = rows_of_a_block(len(source), max(weight.shape[1:]), x.device)
+            inputs = gathered(x, source[:, None], step, complete=True)
+            sums = Sums(x.dtype)
+            for part, rows in gathered(grad, target[:, None], step, complete=True):
                 if grad_x is not None:
-                    _add_rows(grad_x, source[part], rows @ weight[tap].T)
+                    add_rows(grad_x, source[part], rows @ weight[tap].T)
                 if grad_w is not None:
                     sums.add(next(inputs)[1], rows)
             if grad_w is not None and len(source):
@@ -112,171 +117,30 @@ def _tables(kernel_map: KernelMap, transposed: bool) -> tuple[Tensor, Tensor]:
     return kernel_map.out_to_in, kernel_map.in_to_out
 
 
-def _places(table: Tensor, rows: int) -> Tensor:
-    """Return where row n of tap k lies among ``rows`` times K rows; behind them all for none."""
-    taps = table.shape[1]
-    places = table * taps + torch.arange(taps, device=table.device)
-    return places.clamp_(max=rows * taps)
+def gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    tables: tuple[Tensor, Tensor],
+    wants_x: bool,
+    wants_weight: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of x and weight, over the inputs' or the outputs' windows.
 
-
-def _side_by_side(weight: Tensor) -> Tensor:
-    """Return the weights as (C_in, K * C_out)."""
-    return weight.transpose(0, 1).reshape(weight.shape[1], -1)
-
-
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x and weight, over the inputs' or the outputs' windows."""
-    x, weight = ctx.saved_tensors
-    wants_x, wants_weight = ctx.needs_input_grad[:2]
-    to_inputs, to_outputs = _tables(ctx.kernel_map, ctx.transposed)
+    ``tables`` are (output row -> input rows) and (input row -> output rows).
+    """
+    to_inputs, to_outputs = tables
     taps, c_in, c_out = weight.shape
     numbers = len(to_inputs) * taps * c_in
     fewer = len(to_inputs) < len(to_outputs) if wants_x else numbers < to_outputs.numel() * c_out
-    if not fewer or (wants_x and numbers > MAX_BUFFER):
-        return *_over_inputs(grad, x, weight, to_outputs, wants_x, wants_weight), None, None
+    if not fewer or (wants_x and numbers > torch_rows.MAX_BUFFER):
+        return gradients_over_inputs(grad, x, weight, to_outputs, wants_x, wants_weight)
     grad_x = grad_w = None
     if wants_x:
-        grad_x = _project(grad, weight.reshape(-1, c_out).T, to_outputs, to_inputs)
+        grad_x = project(grad, weight.reshape(-1, c_out).T, to_outputs, to_inputs)
     if wants_weight:
-        sums = _Sums(x.dtype)
-        for part, windows in _gathered(x, to_inputs):
+        sums = Sums(x.dtype)
+        for part, windows in gathered(x, to_inputs):
             sums.add(windows, grad[part])
         grad_w = sums.total.view(weight.shape)
-    return grad_x, grad_w, None, None
-
-
-def _over_inputs(
-    grad: Tensor, x: Tensor, weight: Tensor, table: Tensor, wants_x: bool, wants_weight: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return both gradients from one gathering: of the outputs that an input reaches."""
-    taps, c_in, c_out = weight.shape
-    grad_x = torch.empty_like(x) if wants_x else None
-    sums, matrix = _Sums(x.dtype), _side_by_side(weight).T
-    for part, spread in _gathered(grad, table):
-        if grad_x is not None:
-            torch.mm(spread, matrix, out=grad_x[part])
-        if wants_weight:
-            sums.add(x[part], spread)
-    grad_w = sums.total.view(c_in, taps, c_out).transpose(0, 1) if wants_weight else None
     return grad_x, grad_w
-
-
-def _project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
-    """Return for each window the sum of ``rows @ matrix`` over its rows, each at its tap.
-
-    Args:
-        rows: Shape (N, C).
-        matrix: Shape (C, K * C_out).
-        sources: Shape (M, K): the row that a window has at a tap, or N.
-        targets: Shape (N, K): the window that has a row at a tap, or M.
-    """
-    taps = sources.shape[1]
-    channels = matrix.shape[1] // taps
-    step = _rows_of_a_block(len(rows), matrix.shape[1], rows.device)
-    parts = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
-    wide = rows.new_empty(0, dtype=_dtype_of_sums(rows))
-    if compiled_for(targets.numel() * channels, wide):
-        from spcnn_lightning.compiled import adding
-
-        if adding.in_order(sources, len(rows)):
-            block = rows.new_empty(step, matrix.shape[1])
-            out, wide = wide.new_zeros(len(sources), channels), block.to(wide.dtype)
-            add = adding.Adder(wide, targets, out)
-            for part in parts:
-                torch.mm(rows[part], matrix, out=block[: part.stop - part.start])
-                if wide is not block:
-                    wide.copy_(block)
-                add(part)
-            return out.to(rows.dtype)
-    projected = rows.new_empty(len(rows) * taps + 1, channels)
-    whole = projected[:-1].view(len(rows), -1)
-    for part in parts:
-        torch.mm(rows[part], matrix, out=whole[part])
-    projected[-1] = 0
-    return _sum_of_rows(projected, _places(sources, len(rows)))
-
-
-class _Sums:
-    """Adds up products of blocks, in float32 where the numbers are shorter."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.sums: Tensor | None = None
-
-    def add(self, left: Tensor, right: Tensor) -> None:
-        """Add ``left.T @ right``."""
-        if self.sums is None:
-            self.sums = (left.T @ right).to(_dtype_of_sums(left))
-        elif self.dtype.itemsize >= 4:
-            self.sums.addmm_(left.T, right)
-        else:
-            self.sums += left.T @ right
-
-    @property
-    def total(self) -> Tensor:
-        """The sum, in the dtype of the products; there must be one product at least."""
-        assert self.sums is not None
-        return self.sums.to(self.dtype)
-
-
-def _add_rows(out: Tensor, targets: Tensor, rows: Tensor) -> None:
-    """Add rows to those of ``out`` that ``targets`` names, no two the same."""
-    rows = rows.to(out.dtype)
-    if compiled_for(rows.numel(), out, rows):
-        from spcnn_lightning.compiled.adding import Adder
-
-        Adder(rows, targets[:, None], out)(slice(0, len(rows)))
-    else:
-        out.index_add_(0, targets, rows)
-
-
-def _dtype_of_sums(rows: Tensor) -> torch.dtype:
-    """Return float32 for shorter numbers, which many terms would round again and again."""
-    return rows.dtype if rows.dtype.itemsize >= 4 else torch.float32
-
-
-def _gathered(
-    rows: Tensor, table: Tensor, step: int | None = None, complete: bool = False
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of ``rows[table]``, shape (step, K * C), with zeros where there is no row.
-
-    A block is overwritten by the next. A table without missing rows is ``complete``.
-    """
-    taps, channels = table.shape[1], rows.shape[1]
-    bits = rows.contiguous()
-    if rows.element_size() == 2:
-        bits = bits.view(torch.int16)  # gathering moves bits, whatever they mean
-    compiled = compiled_for(table.numel() * channels, bits)
-    if not compiled and not complete:
-        bits = torch.cat([bits, bits.new_zeros(1, channels)])
-    step = step or _rows_of_a_block(len(table), taps * channels, rows.device)
-    buffer = bits.new_empty(step, taps * channels)
-    if compiled:
-        from spcnn_lightning.compiled.gathering import Gatherer
-
-        gather = Gatherer(bits, table, buffer)
-    for start in range(0, len(table), step):
-        part = slice(start, min(start + step, len(table)))
-        block = buffer[: part.stop - start]
-        if compiled:
-            gather(part)
-        else:
-            torch.index_select(bits, 0, table[part].reshape(-1), out=block.view(-1, channels))
-        yield part, block.view(rows.dtype)
-
-
-def _rows_of_a_block(rows: int, width: int, device: torch.device) -> int:
-    if device.type != "cpu":
-        return max(1, min(rows, MAX_BUFFER // width))
-    return max(1, min(rows, max(LEAST_ROWS, CACHE_BLOCK * torch.get_num_threads() // width)))
-
-
-def _sum_of_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """Return ``rows[index].sum(1)`` for index (R, K) without building the (R, K, C) tensor."""
-    if rows.dtype is torch.float32:
-        # One fused kernel, deterministic; in other dtypes it is many times slower.
-        return torch.nn.functional.embedding_bag(index, rows, mode="sum")
-    out = rows.index_select(0, index[:, 0]).to(_dtype_of_sums(rows))
-    for tap in range(1, index.shape[1]):
-        out += rows.index_select(0, index[:, tap])
-    return out.to(rows.dtype)

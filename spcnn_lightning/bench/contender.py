@@ -24,7 +24,7 @@ class UnavailableError(SpcnnError):
         self.reasons = reasons
 
 
-QUESTIONS = ("availability", "unsupported_reasons", "version", "takes_field")
+QUESTIONS = ("availability", "unsupported_reasons", "version", "takes_ground")
 """What is asked of a backend without giving it work."""
 
 

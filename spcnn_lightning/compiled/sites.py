@@ -29,13 +29,13 @@ class Found(NamedTuple):
     Attributes:
         coords: int32, shape (M, 1 + D): the output sites, in the order of their keys.
         in_to_out: int64, shape (N, K): output rows, or M.
-        out_to_in: int64, shape (M, K): input rows, or N.
+        windows: int64, shape (M + 1, K): input rows, or N; the last row sees none.
         num_pairs: How many pairs there are.
     """
 
     coords: Tensor
     in_to_out: Tensor
-    out_to_in: Tensor
+    windows: Tensor
     num_pairs: int
 
 
@@ -79,9 +79,9 @@ def find_pairs(
         row_of_number = np.arange(m)
         found = np.empty((m, coords.shape[1]), np.int32)
         _list_sites(words, sizes, found)
-    out_to_in = np.full((m, taps), n, np.int64)
-    pairs = _join(keys, words, before, row_of_number, out_to_in)
-    tensors = [torch.from_numpy(array) for array in (found, keys, out_to_in)]
+    windows = np.full((m + 1, taps), n, np.int64)
+    pairs = _join(keys, words, before, row_of_number, windows[:-1])
+    tensors = [torch.from_numpy(array) for array in (found, keys, windows)]
     return Found(tensors[0], tensors[1], tensors[2], pairs)
 
 

@@ -78,9 +78,9 @@ class Backend(Protocol):
 
     It only sees fields whose ground state is zero; bias and ground state are added above it.
 
-    It may also have ``takes_field(features, weight, kernel_map)`` and, where this is true,
-    ``convolve_field(features, weight, bias, kernel_map)``: a way for full fields, in which no
-    ground state matters; see `spcnn_lightning.adapters.torch_backend.TorchBackend`.
+    It may also have ``takes_ground(features, weight, kernel_map)`` and, where this is true,
+    ``convolve_with_ground(features, ground, weight, bias, kernel_map)``, which does all of it; see
+    `spcnn_lightning.adapters.torch_backend.TorchBackend`.
     """
 
     @property

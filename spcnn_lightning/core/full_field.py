@@ -60,7 +60,7 @@ class FullFieldMap(KernelMap):
         return self._tables[0]
 
     @property
-    def out_to_in(self) -> Tensor:
+    def windows(self) -> Tensor:
         """See `KernelMap`."""
         return self._tables[1]
 
@@ -69,7 +69,7 @@ class FullFieldMap(KernelMap):
         with torch.inference_mode(False), torch.no_grad():
             samples, *sizes = self.input_shape
             built = build_tables(ActiveSet.full(sizes, samples, self.output.device), self.geometry)
-            return built.in_to_out, built.out_to_in
+            return built.in_to_out, built.windows
 
     def relocated(
         self, move: Callable[[Tensor], Tensor], memo: dict[int, ActiveSet]

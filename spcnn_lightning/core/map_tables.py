@@ -45,17 +45,23 @@ class KernelMap(SiteMap):
         """Number of (input row, tap, output row) triples: multiply-adds per pair of channels."""
         return int((self.in_to_out < self.num_outputs).sum())
 
-    @cached_property
+    @property
     def out_to_in(self) -> Tensor:
         """The transposed view of ``in_to_out``."""
+        return self.windows[:-1]
+
+    @cached_property
+    def windows(self) -> Tensor:
+        """``out_to_in`` and one window more, without any active site: int64, (M + 1, K)."""
         with torch.inference_mode(False), torch.no_grad():
             n, taps, m = self.num_inputs, self.geometry.num_taps, self.num_outputs
-            # Row M collects the entries that reach no output, and is cut off.
+            # Row M collects the entries that reach no output, until it is overwritten.
             table = self.in_to_out.new_full(((m + 1) * taps,), n)
             tap = torch.arange(taps, device=table.device)
             row = torch.arange(n, device=table.device)[:, None].expand(n, taps)
             table[(self.in_to_out * taps + tap).reshape(-1)] = row.reshape(-1)
-            return table.view(m + 1, taps)[:m]
+            table[m * taps :].fill_(n)
+            return table.view(m + 1, taps)
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor, list[int]]:
@@ -90,8 +96,8 @@ class KernelMap(SiteMap):
         moved._input_shape = self._input_shape
         if "num_pairs" in vars(self):  # counting them again would make the host wait
             moved.num_pairs = self.num_pairs
-        if "out_to_in" in vars(self):
-            moved.out_to_in = move(self.out_to_in)
+        if "windows" in vars(self):
+            moved.windows = move(self.windows)
         return moved
 
 
@@ -136,7 +142,7 @@ def _compiled(
         return None
     output = active_set if same else _output_set(active_set, geometry, shape, found.coords)
     result = KernelMap(geometry, output, found.in_to_out)
-    result.out_to_in, result.num_pairs = found.out_to_in, found.num_pairs
+    result.windows, result.num_pairs = found.windows, found.num_pairs
     return result
 
 

@@ -72,15 +72,14 @@ def sparse_conv(
     request = OpRequest(geometry, features.device.type, features.dtype)
     engine = resolve_backend(backend, request)
     rulebook = engine.build_kernel_map(batch.active_set, geometry)
-    new_ground = ground @ weight.sum(0)
-    if bias is not None:
-        new_ground = new_ground + bias.to(new_ground.dtype)
-    # An engine may have a way for fields without inactive sites, where no ground state matters.
-    takes_field = getattr(engine, "takes_field", None)
-    if takes_field is not None and takes_field(features, weight, rulebook):
-        own_bias = None if bias is None else bias.to(features.dtype)
-        rows = engine.convolve_field(features, weight, own_bias, rulebook)  # type: ignore[attr-defined]  # optional
+    bias = None if bias is None else bias.to(features.dtype)
+    takes_ground = getattr(engine, "takes_ground", None)
+    if takes_ground is not None and takes_ground(features, weight, rulebook):
+        operands = features, ground, weight, bias, rulebook
+        rows, new_ground = engine.convolve_with_ground(*operands)  # type: ignore[attr-defined]  # optional
     else:
+        new_ground = ground @ weight.sum(0)
+        new_ground = new_ground if bias is None else new_ground + bias
         rows = engine.convolve(features - ground, weight, rulebook) + new_ground
     return SparseBatch(rulebook.output, rows, new_ground, validate=False)
 

@@ -14,6 +14,8 @@ from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap
 
+MAX_BUFFER = 2**26
+"""Most numbers in a buffer of all windows."""
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -99,16 +101,9 @@ class _MaxOfWindows(torch.autograd.Function):
         if outside is not None:
             rows = torch.cat([rows, torch.full_like(ground[None], -torch.inf)])
             table = table.masked_fill(outside, len(rows) - 1)
-        best = rows.index_select(0, table[:, 0])
         slots = _slot_numbers(table, ground_row)
-        winner = slots[0].expand(best.shape).clone()
-        for tap in range(1, taps):
-            candidate = rows.index_select(0, table[:, tap])
-            # Strict: the first of equal values keeps its place. All bits set: it is beaten.
-            won = (candidate > best).view(torch.uint8).to(winner.dtype).neg_()
-            winner ^= (winner ^ slots[tap]).bitwise_and_(won)
-            # Unlike a selection by the comparison, this hands NaN on, as dense pooling does.
-            best = torch.maximum(best, candidate, out=best)
+        at_once = _takes_few_calls(x.device, table.numel() * x.shape[1])
+        best, winner = (_max_at_once if at_once else _max_by_tap)(rows, table, slots)
         ctx.save_for_backward(winner)
         return best
 
@@ -125,6 +120,33 @@ class _MaxOfWindows(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_ground = of_ground(grad, winner, ctx.rulebook)
         return grad_x, grad_ground, None
+
+
+def _takes_few_calls(device: torch.device, numbers: int) -> bool:
+    """Return whether calls cost more than memory, as on a GPU, and there is enough of that."""
+    return device.type != "cpu" and numbers <= MAX_BUFFER
+
+
+def _max_at_once(rows: Tensor, table: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the maximum of ``rows[table]``, shape (M, C), and the slot number of the first."""
+    windows = rows.index_select(0, table.reshape(-1)).view(*table.shape, rows.shape[1])
+    best, tap = windows.max(1)
+    return best, slots.gather(1, tap)
+
+
+def _max_by_tap(rows: Tensor, table: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same from one tap after the other."""
+    best = rows.index_select(0, table[:, 0])
+    slots = slots.T[:, :, None]
+    winner = slots[0].expand(best.shape).clone()
+    for tap in range(1, table.shape[1]):
+        candidate = rows.index_select(0, table[:, tap])
+        # Strict: the first of equal values keeps its place. All bits set: it is beaten.
+        won = (candidate > best).view(torch.uint8).to(winner.dtype).neg_()
+        winner ^= (winner ^ slots[tap]).bitwise_and_(won)
+        # Unlike a selection by the comparison, this hands NaN on, as dense pooling does.
+        best = torch.maximum(best, candidate, out=best)
+    return best, winner
 
 
 def _compiled_of_sites(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Tensor:
@@ -150,6 +172,11 @@ def _gradient_of_sites(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Ten
     if m == 0:
         return grad.new_zeros(table.shape[0], grad.shape[1])
     if _windows_are_disjoint(rulebook.geometry):
+        if _takes_few_calls(grad.device, grad.numel()):
+            # Each site from its one window; the ground state's share falls on a row that is cut.
+            slots = torch.cat([rulebook.out_to_in, rulebook.windows[-1:, :1].expand(m, 1)], 1)
+            total = grad.new_zeros(rulebook.num_inputs + 1, grad.shape[1])
+            return total.scatter_(0, slots.gather(1, winner.long()), grad)[:-1]
         # A site lies in one window at most; M, where there is none, is the largest entry.
         row, tap = table.min(1)
         return _gradient_if_won(grad, winner, row, tap, m)
@@ -180,12 +207,12 @@ def _keep(values: Tensor, kept: Tensor) -> Tensor:
 
 
 def _slot_numbers(table: Tensor, ground_row: int) -> Tensor:
-    """Return the number of each slot, or that of taps where the ground state is, (K, M, 1)."""
+    """Return the number of each slot, or that of taps where the ground state is, (M, K)."""
     taps = table.shape[1]
     # One number more stands for "never", in backward.
     dtype = torch.uint8 if taps < 255 else torch.int32
     numbers = torch.arange(taps, device=table.device).where(table != ground_row, taps)
-    return numbers.T.to(dtype)[:, :, None]
+    return numbers.to(dtype)
 
 
 def _windows_are_disjoint(geometry: ConvGeometry) -> bool:

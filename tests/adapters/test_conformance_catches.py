@@ -18,14 +18,21 @@ from spcnn_lightning.testing import ConformanceError, self_test
 from spcnn_lightning.testing.checks import CHECKS, check_claims, check_refused
 
 
-class Flipped(TorchBackend):
+class Plain(TorchBackend):
+    """Does everything by `convolve`, so that a fault there is seen."""
+
+    def takes_ground(self, features, weight, kernel_map):
+        return False
+
+
+class Flipped(Plain):
     """Convolution in the sense of mathematics, not of torch."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
         return super().convolve(features, weight.flip(0), kernel_map, transposed)
 
 
-class CentreShortcut(TorchBackend):
+class CentreShortcut(Plain):
     """Takes equal numbers of rows for a submanifold window, as TorchSparse does."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -38,19 +45,19 @@ class CentreShortcut(TorchBackend):
         return rest + features @ weight[k // 2]
 
 
-class NoFeatureGradient(TorchBackend):
+class NoFeatureGradient(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         out = super().convolve(features.detach(), weight, kernel_map, transposed)
         return out + 0 * features.sum()
 
 
-class LastTapHasNoGradient(TorchBackend):
+class LastTapHasNoGradient(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         weight = torch.cat([weight[:-1], weight[-1:].detach()])
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class PaddingMirrored(TorchBackend):
+class PaddingMirrored(Plain):
     """Puts the low padding on the high side: off by one where they differ."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -60,7 +67,7 @@ class PaddingMirrored(TorchBackend):
         return super().build_kernel_map(active_set, other)
 
 
-class IgnoresDilation(TorchBackend):
+class IgnoresDilation(Plain):
     def build_kernel_map(self, active_set, geometry):
         g = geometry
         if max(g.dilation) == 1:
@@ -72,7 +79,7 @@ class IgnoresDilation(TorchBackend):
         return super().build_kernel_map(active_set, other)
 
 
-class MapsByKernelSize(TorchBackend):
+class MapsByKernelSize(Plain):
     """Forgets padding, stride and dilation in the key of its maps."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -80,7 +87,7 @@ class MapsByKernelSize(TorchBackend):
         return active_set.kernel_map("bad", key, lambda: build_kernel_map(active_set, geometry))
 
 
-class MapsByNumberOfSites(TorchBackend):
+class MapsByNumberOfSites(Plain):
     """Keeps maps in one place and looks at the number of sites alone, as spconv's keys do."""
 
     def __init__(self):
@@ -91,12 +98,12 @@ class MapsByNumberOfSites(TorchBackend):
         return self.maps.setdefault(key, build_kernel_map(active_set, geometry))
 
 
-class NewMapEachTime(TorchBackend):
+class NewMapEachTime(Plain):
     def build_kernel_map(self, active_set, geometry):
         return build_kernel_map(active_set, geometry)
 
 
-class WeightsKept(TorchBackend):
+class WeightsKept(Plain):
     """Converts the weights once for each map."""
 
     def __init__(self):
@@ -107,7 +114,7 @@ class WeightsKept(TorchBackend):
         return super().convolve(features, first + 0 * weight, kernel_map, transposed)
 
 
-class RacesOverManyRows(TorchBackend):
+class RacesOverManyRows(Plain):
     """One row is wrong, in one of three passes, if there are many: the CPU wheels of spconv."""
 
     calls = 0
@@ -121,13 +128,13 @@ class RacesOverManyRows(TorchBackend):
         return out
 
 
-class CrashesWithoutSites(TorchBackend):
+class CrashesWithoutSites(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         assert len(features)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class LowPrecision(TorchBackend):
+class LowPrecision(Plain):
     """Something like TF32: ten bits of mantissa."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -135,7 +142,7 @@ class LowPrecision(TorchBackend):
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class RawMemory(TorchBackend):
+class RawMemory(Plain):
     """Reads gradients as if they were contiguous."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -146,12 +153,12 @@ class RawMemory(TorchBackend):
         return out
 
 
-class SwallowsNan(TorchBackend):
+class SwallowsNan(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         return super().convolve(features.nan_to_num(), weight, kernel_map, transposed)
 
 
-class SpreadsNan(TorchBackend):
+class SpreadsNan(Plain):
     """Multiplies absent sites by zero weights."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -159,31 +166,31 @@ class SpreadsNan(TorchBackend):
         return out + 0 * features.sum()
 
 
-class WritesToItsInput(TorchBackend):
+class WritesToItsInput(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         weight.data.clamp_(min=-0.1)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class ChangesThreads(TorchBackend):
+class ChangesThreads(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         torch.set_num_threads(torch.get_num_threads() + 1)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class DrawsNumbers(TorchBackend):
+class DrawsNumbers(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         torch.rand(1)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class PrintsFromC(TorchBackend):
+class PrintsFromC(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         os.write(1, b"SPCONV_DEBUG_SAVE_PATH not found")
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class Undetermined(TorchBackend):
+class Undetermined(Plain):
     """Adds in another order each time."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -191,7 +198,7 @@ class Undetermined(TorchBackend):
         return out * (1 + 1e-14 * (time.perf_counter_ns() % 1009))
 
 
-class CountsIn32Bits(TorchBackend):
+class CountsIn32Bits(Plain):
     """Site numbers wrap around, as in spconv's hash table."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -204,12 +211,12 @@ class CountsIn32Bits(TorchBackend):
         return KernelMap(geometry, sets, found.in_to_out)
 
 
-class AlwaysFloat32(TorchBackend):
+class AlwaysFloat32(Plain):
     def convolve(self, features, weight, kernel_map, transposed=False):
         return super().convolve(features.float(), weight.float(), kernel_map, transposed)
 
 
-class MapsOfInference(TorchBackend):
+class MapsOfInference(Plain):
     """Builds its maps in the mode that it is called in, so that training cannot use them."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -268,7 +275,7 @@ def test_a_known_fault_is_found(fault, name):
         torch.set_num_threads(threads)
 
 
-class Denies(TorchBackend):
+class Denies(Plain):
     """Says that it has no float64 and no submanifold windows."""
 
     capabilities = Capabilities(
@@ -283,7 +290,7 @@ class DeniesAndRuns(Denies):
         return []
 
 
-class RefusesAll(TorchBackend):
+class RefusesAll(Plain):
     def unsupported_reasons(self, request):
         return ["is out of order"]
 
@@ -318,7 +325,7 @@ def test_time_that_runs_out_is_not_a_pass():
 
 
 def test_an_unusable_backend_is_not_tested():
-    class Missing(TorchBackend):
+    class Missing(Plain):
         def availability(self):
             return ["not installed"]
 

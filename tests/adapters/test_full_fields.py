@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from spcnn_lightning.adapters import torch_backend
 from spcnn_lightning.adapters.torch_backend import TorchBackend
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.full_field import FullFieldMap
@@ -29,7 +30,7 @@ def full_batch(shape, channels, samples=8, dtype=torch.float64):
 def by_windows(function, monkeypatch):
     """Do it without the ways for full fields."""
     with monkeypatch.context() as patch:
-        patch.setattr(TorchBackend, "takes_field", lambda *arguments: False)
+        patch.setattr(TorchBackend, "takes_ground", lambda *arguments: False)
         patch.setattr(functional, "has_dense_pooling", lambda *arguments: False)
         return function()
 
@@ -38,7 +39,7 @@ def by_windows(function, monkeypatch):
 def taken(monkeypatch):
     """Names of the dense ways that were taken."""
     names = []
-    convolve, pool = TorchBackend.convolve_field, functional.max_of_fields
+    convolve, pool = torch_backend.convolve_field, functional.max_of_fields
 
     def convolved(*arguments):
         names.append("convolution")
@@ -48,7 +49,7 @@ def taken(monkeypatch):
         names.append("pooling")
         return pool(*arguments)
 
-    monkeypatch.setattr(TorchBackend, "convolve_field", convolved)
+    monkeypatch.setattr(torch_backend, "convolve_field", convolved)
     monkeypatch.setattr(functional, "max_of_fields", pooled)
     return names
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from spcnn_lightning import compiled
-from spcnn_lightning.adapters import get_backend, torch_ways
+from spcnn_lightning.adapters import get_backend, torch_rows, torch_ways
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Backend, OpRequest
 from spcnn_lightning.core.geometry import ConvGeometry
@@ -37,8 +37,8 @@ def block(request, monkeypatch):
     The last is as in real use: inputs and outputs, which differ in their width, differ in blocks.
     """
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(torch_ways, "LEAST_ROWS", request.param[0])
-    monkeypatch.setattr(torch_ways, "CACHE_BLOCK", request.param[1])
+    monkeypatch.setattr(torch_rows, "LEAST_ROWS", request.param[0])
+    monkeypatch.setattr(torch_rows, "CACHE_BLOCK", request.param[1])
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_only_the_gradients_that_are_asked_for_are_computed(way, active):
 @pytest.mark.parametrize(("c_in", "c_out"), [(1, 64), (64, 1), (16, 16)])
 @pytest.mark.parametrize("buffer", [0, 2**26], ids=["no buffer", "any buffer"])
 def test_whatever_is_chosen_the_result_is_the_same(buffer, c_in, c_out, active, monkeypatch, close):
-    monkeypatch.setattr(torch_ways, "MAX_BUFFER", buffer)
+    monkeypatch.setattr(torch_rows, "MAX_BUFFER", buffer)
     rows, weight = torch.randn(active.num_sites, c_in), torch.randn(4, c_in, c_out)
     rulebook = kernel_map(active, GEOMETRIES[0])
     out = get_backend("torch").convolve(rows, weight, rulebook)

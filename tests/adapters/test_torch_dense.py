@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spcnn_lightning.adapters import get_backend, torch_dense, torch_ways
+from spcnn_lightning.adapters import get_backend, torch_dense, torch_rows, torch_ways
 from spcnn_lightning.adapters.torch_dense import Box, DenseBox
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
@@ -131,7 +131,7 @@ def test_full_fields_are_convolved_densely_and_sparse_ones_are_not(taken, monkey
     convolve(1.1, torch.float64)  # torch's own loops, which are slow
     convolve(1.1, transposed=True)
     convolve(1.1, geometry=ConvGeometry((3, 3), offsets=[(0, 0), (0, 1), (1, 0)]))
-    monkeypatch.setattr(torch_ways, "MAX_BUFFER", 4 * 20 * 20 * 8 - 1)
+    monkeypatch.setattr(torch_rows, "MAX_BUFFER", 4 * 20 * 20 * 8 - 1)
     convolve(1.1)
     assert len(taken) == 3
 

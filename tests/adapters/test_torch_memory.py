@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spcnn_lightning import compiled
-from spcnn_lightning.adapters import get_backend, torch_ways
+from spcnn_lightning.adapters import get_backend, torch_rows
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
@@ -32,9 +32,9 @@ def test_no_temporary_is_larger_than_stated(bounded, c_in, c_out, density, geome
     monkeypatch.setattr(compiled, "WORTH_COMPILING", 10**18)  # those loops are no operations
     limit = 10_000
     if bounded:
-        monkeypatch.setattr(torch_ways, "MAX_BUFFER", limit)
-        monkeypatch.setattr(torch_ways, "CACHE_BLOCK", limit)
-        monkeypatch.setattr(torch_ways, "LEAST_ROWS", 1)
+        monkeypatch.setattr(torch_rows, "MAX_BUFFER", limit)
+        monkeypatch.setattr(torch_rows, "CACHE_BLOCK", limit)
+        monkeypatch.setattr(torch_rows, "LEAST_ROWS", 1)
     mask = torch.rand(4, 30, 30, generator=torch.Generator().manual_seed(0)) < density
     rulebook = kernel_map(ActiveSet(mask.nonzero().int(), (30, 30), 4), geometry)
     rows = torch.randn(rulebook.num_inputs, c_in, requires_grad=True)

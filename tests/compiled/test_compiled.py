@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spcnn_lightning import compiled
-from spcnn_lightning.adapters import torch_ways
+from spcnn_lightning.adapters import torch_rows, torch_ways
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
@@ -115,13 +115,13 @@ def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkey
     rows = torch.randn(len(coords), 4, generator=generator, dtype=dtype)
     weight = torch.randn(9, 4, 6, generator=generator, dtype=dtype)
     matrix = weight.transpose(0, 1).reshape(4, -1)
-    monkeypatch.setattr(torch_ways, "LEAST_ROWS", 7)
-    monkeypatch.setattr(torch_ways, "CACHE_BLOCK", 1)
+    monkeypatch.setattr(torch_rows, "LEAST_ROWS", 7)
+    monkeypatch.setattr(torch_rows, "CACHE_BLOCK", 1)
     monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     sums = []
     for worth in (10**18, 0):
         monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
-        sums.append(torch_ways._project(rows, matrix, found.out_to_in, found.in_to_out))
+        sums.append(torch_rows.project(rows, matrix, found.out_to_in, found.in_to_out))
     assert torch.equal(sums[0], sums[1])
     assert adding.in_order(found.out_to_in, len(coords)) is not shuffled
     padded = torch.cat([rows, rows.new_zeros(1, 4)])

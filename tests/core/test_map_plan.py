@@ -82,7 +82,7 @@ def test_what_was_built_moves_along():
     moved = ahead.relocated(torch.clone, {})
     assert plan_of(moved) == plan
     for (_, here), (_, there) in zip(ahead.maps_of("core"), moved.maps_of("core"), strict=True):
-        assert {"num_pairs", "out_to_in"} <= vars(there).keys()
+        assert {"num_pairs", "windows"} <= vars(there).keys()
         assert torch.equal(here.out_to_in, there.out_to_in)
         assert here.out_to_in is not there.out_to_in
         assert here.num_pairs == there.num_pairs

@@ -10,17 +10,20 @@ from spcnn_lightning import compiled
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.sparse_batch import SparseBatch
-from spcnn_lightning.nn import MaxPool, functional
+from spcnn_lightning.nn import MaxPool, functional, pooling_kernels
 
 GROUND, ABSENT = 1.0, None
 
 
-@pytest.fixture(autouse=True, params=["torch", "numba"])
+@pytest.fixture(autouse=True, params=["torch", "numba", "few calls"])
 def loops(request, monkeypatch):
+    """Tap by tap in torch, in compiled loops, and as on a GPU."""
     if request.param == "numba":
         pytest.importorskip("numba")
     worth = 0 if request.param == "numba" else 10**18
     monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
+    few = request.param == "few calls"
+    monkeypatch.setattr(pooling_kernels, "_takes_few_calls", lambda *asked: few)
 
 
 @pytest.mark.parametrize(
