@@ -16,6 +16,7 @@ from spcnn_lightning.adapters.torch_dense import (
     box_of,
     convolve_field,
 )
+from spcnn_lightning.adapters.torch_full import is_nearly_full
 from spcnn_lightning.adapters.torch_ground import GatherWithGround
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
@@ -66,6 +67,10 @@ class TorchBackend:
     def build_kernel_map(self, active_set: ActiveSet, geometry: ConvGeometry) -> KernelMap:
         """Return the shared kernel map of core."""
         return kernel_map(active_set, geometry)
+
+    def prefers_full(self, active_set: ActiveSet, geometry: ConvGeometry, features: Tensor) -> bool:
+        """Return whether it would better convolve these fields with all of their sites active."""
+        return is_nearly_full(active_set, geometry, features)
 
     def takes_ground(self, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> bool:
         """Return whether `convolve_with_ground` is the way to do this convolution."""

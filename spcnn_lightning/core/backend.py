@@ -79,8 +79,9 @@ class Backend(Protocol):
     It only sees fields whose ground state is zero; bias and ground state are added above it.
 
     It may also have ``takes_ground(features, weight, kernel_map)`` and, where this is true,
-    ``convolve_with_ground(features, ground, weight, bias, kernel_map)``, which does all of it; see
-    `spcnn_lightning.adapters.torch_backend.TorchBackend`.
+    ``convolve_with_ground(features, ground, weight, bias, kernel_map)``, which does all of it, and
+    ``prefers_full(active_set, geometry, features)``, upon which a network makes all sites active;
+    see `spcnn_lightning.adapters.torch_backend.TorchBackend`.
     """
 
     @property

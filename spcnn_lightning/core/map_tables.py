@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from spcnn_lightning.compiled import compiled_for
-from spcnn_lightning.core.active_set import ActiveSet, unravel
+from spcnn_lightning.core.active_set import MAX_FIELD_SITES, ActiveSet
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
 from spcnn_lightning.core.site_map import SiteMap
 
@@ -56,12 +58,10 @@ class KernelMap(SiteMap):
         with torch.inference_mode(False), torch.no_grad():
             n, taps, m = self.num_inputs, self.geometry.num_taps, self.num_outputs
             # Row M collects the entries that reach no output, until it is overwritten.
-            table = self.in_to_out.new_full(((m + 1) * taps,), n)
-            tap = torch.arange(taps, device=table.device)
-            row = torch.arange(n, device=table.device)[:, None].expand(n, taps)
-            table[(self.in_to_out * taps + tap).reshape(-1)] = row.reshape(-1)
-            table[m * taps :].fill_(n)
-            return table.view(m + 1, taps)
+            table = self.in_to_out.new_full((m + 1, taps), n)
+            rows = torch.arange(n, device=table.device)[:, None].expand(n, taps)
+            table.scatter_(0, self.in_to_out, rows)[m].fill_(n)
+            return table
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor, list[int]]:
@@ -117,7 +117,9 @@ def _built(active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...]
     # On its way to the host before that has to wait for the number of sites anyway.
     pairs = reaches.sum().to("cpu", non_blocking=True)
     unique, in_to_out = _rows_of_new_sites(keys, reaches, active_set.batch_size, shape)
-    output = _output_set(active_set, geometry, shape, unravel(unique, shape))
+    constants = _constants(geometry, shape, active_set.device)
+    coords = (unique[:, None] // constants.columns % constants.limits).int()
+    output = _output_set(active_set, geometry, shape, coords)
     result = KernelMap(geometry, output, in_to_out)
     result.num_pairs = int(pairs)
     return result
@@ -168,30 +170,70 @@ def _output_set(
     )
 
 
+class _Constants(NamedTuple):
+    """What a window and a field hold, as tensors: on a GPU the host would wait to bring them anew.
+
+    Attributes:
+        steps: ``stride * output = input + step`` of axis and tap, (D, k) for the largest size k.
+        stride: Of the window, (D, 1).
+        sizes: Of the output field, (D, 1).
+        places: How many sites are between neighbours of an axis in row-major order, (D, 1).
+        columns: The same of samples and axes, (1 + D,).
+        limits: Sizes of samples (without limit) and axes, (1 + D,).
+        chosen: The taps among all sites of the window, (K,).
+    """
+
+    steps: Tensor
+    stride: Tensor
+    sizes: Tensor
+    places: Tensor
+    columns: Tensor
+    limits: Tensor
+    chosen: Tensor
+
+
+@functools.lru_cache(maxsize=1024)
+def _constants(geometry: ConvGeometry, shape: tuple[int, ...], device: torch.device) -> _Constants:
+    def column(numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, device=device)[:, None]
+
+    places = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    taps = torch.arange(max(geometry.kernel_size), device=device)
+    low = column([pair[0] for pair in geometry.padding])
+    chosen = [0] * geometry.num_taps
+    for axis, size in enumerate(geometry.kernel_size):
+        chosen = [c * size + tap[axis] for c, tap in zip(chosen, geometry.offsets, strict=True)]
+    return _Constants(
+        low - column(geometry.dilation) * taps,
+        column(geometry.stride),
+        column(shape),
+        column(places),
+        column([math.prod(shape), *places])[:, 0],
+        column([MAX_FIELD_SITES, *shape])[:, 0],
+        column(chosen)[:, 0],
+    )
+
+
 def _candidates(
     active_set: ActiveSet, geometry: ConvGeometry, shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """Return for each (input row, tap) the key of the output site, and whether it exists."""
+    constants = _constants(geometry, shape, active_set.device)
     coords = active_set.coords.long()
-    keys, reaches = coords[:, :1], torch.ones_like(coords[:, :1], dtype=torch.bool)
-    whole = geometry.num_taps == math.prod(geometry.kernel_size)  # each site of it is a tap
-    for axis, size in enumerate(shape):
-        stride, (low, _) = geometry.stride[axis], geometry.padding[axis]
-        taps = torch.arange(geometry.kernel_size[axis], device=coords.device)
-        # stride * output = input + padding_low - dilation * tap, along each axis for itself
-        site = coords[:, axis + 1, None] + low - geometry.dilation[axis] * taps
-        inside = site >= 0
-        if stride > 1:
-            inside &= site % stride == 0
-            site = torch.div(site, stride, rounding_mode="floor")
-        inside &= site < size
-        if whole:
-            keys = ((keys * size)[:, :, None] + site[:, None]).flatten(1)
-            reaches = (reaches[:, :, None] & inside[:, None]).flatten(1)
-        else:
-            chosen = torch.tensor([tap[axis] for tap in geometry.offsets], device=coords.device)
-            keys = keys * size + site.index_select(1, chosen)
-            reaches = reaches & inside.index_select(1, chosen)
+    site = coords[:, 1:, None] + constants.steps  # along each axis for itself
+    if max(geometry.stride) == 1:
+        inside = (site >= 0) & (site < constants.sizes)
+    else:
+        inside = site % constants.stride == 0
+        site = torch.div(site, constants.stride, rounding_mode="floor")
+        inside &= (site >= 0) & (site < constants.sizes)
+    site = site * constants.places
+    keys, reaches = coords[:, :1] * math.prod(shape), torch.ones_like(coords[:, :1]).bool()
+    for axis, size in enumerate(geometry.kernel_size):
+        keys = (keys[:, :, None] + site[:, axis, None, :size]).flatten(1)
+        reaches = (reaches[:, :, None] & inside[:, axis, None, :size]).flatten(1)
+    if not geometry.is_full_window:
+        keys, reaches = (t.index_select(1, constants.chosen) for t in (keys, reaches))
     return keys, reaches
 
 
@@ -199,19 +241,12 @@ def _rows_of_new_sites(
     keys: Tensor, reaches: Tensor, batch_size: int, shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """Return the sorted keys of all sites that are reached, and the row of each candidate."""
-    # Key `field` stands for "reaches nothing". On a GPU the host waits for the number of sites
-    # alone: Python's numbers are filled in, not assigned.
     field = batch_size * math.prod(shape)
-    keys = torch.where(reaches, keys, field)
+    keys = torch.where(reaches, keys, field)  # which stands for "reaches nothing"
     if field <= TABLE_FACTOR * keys.numel():
         hit = torch.zeros(field + 1, dtype=torch.bool, device=keys.device)
-        hit.index_fill_(0, keys.reshape(-1), True)
-        hit[field].zero_()
-        unique = hit.nonzero()[:, 0]
-        rows = torch.empty(field + 1, dtype=torch.int64, device=keys.device)
-        rows[unique] = torch.arange(len(unique), device=keys.device)
-        rows[field].fill_(len(unique))
-        return unique, rows[keys]
+        hit.index_fill_(0, keys.reshape(-1), True)  # a number of Python: the host need not wait
+        return hit[:-1].nonzero()[:, 0], (hit.cumsum(0) - 1)[keys]
     with_nothing = torch.cat([keys.reshape(-1), keys.new_full((1,), field)])
     unique, inverse = torch.unique(with_nothing, return_inverse=True)
     return unique[:-1], inverse[:-1].view_as(keys)

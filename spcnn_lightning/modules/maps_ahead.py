@@ -71,10 +71,13 @@ def plan_for(module: Any) -> MapPlan | None:
     weight = next(iter(network.parameters()))
     batch = made_up_sample(network, weight.device)
     modes = {layer: layer.training for layer in network.modules()}
+    fills = getattr(network, "fills", False)
     try:
+        network.fills = False  # the sites of one made-up sample say nothing of how full fields are
         with torch.no_grad():
             network.eval()(batch)
     finally:
+        network.fills = fills
         for layer, mode in modes.items():
             layer.training = mode
     return plan_of(batch.active_set)

@@ -154,6 +154,37 @@ def elementwise(batch: SparseBatch, function: Callable[[Tensor], Tensor]) -> Spa
     return batch.replace(function(batch.features), function(batch.ground_state[None])[0])
 
 
+def fill(batch: SparseBatch) -> SparseBatch:
+    """Return the same fields with all sites active, in row-major order."""
+    sites = batch.active_set
+    if sites.is_full:
+        return batch
+    full = ActiveSet.full(
+        sites.spatial_shape,
+        sites.batch_size,
+        sites.device,
+        tensor_stride=sites.tensor_stride,
+        offset=sites.offset,
+    )
+    ground = batch.ground_state.expand(full.num_sites, -1)
+    rows = ground.index_copy(0, sites.keys(), batch.features)
+    return SparseBatch(full, rows, batch.ground_state, validate=False)
+
+
+def fill_for_speed(
+    batch: SparseBatch, geometry: ConvGeometry, backend: str | Backend = "auto"
+) -> SparseBatch:
+    """Return the batch, with all sites active if its engine convolves it faster so.
+
+    The results are the same, up to rounding; inactive sites are computed, too.
+    """
+    request = OpRequest(geometry, batch.device.type, batch.dtype)
+    prefers_full = getattr(resolve_backend(backend, request), "prefers_full", None)
+    if prefers_full is None or not prefers_full(batch.active_set, geometry, batch.features):
+        return batch
+    return fill(batch)
+
+
 def max_pool(batch: SparseBatch, geometry: ConvGeometry) -> SparseBatch:
     """Take the maximum of each window; absent sites stand in it as the ground state.
 

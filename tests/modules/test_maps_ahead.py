@@ -21,16 +21,16 @@ Make = Callable[..., Any]
 
 
 class Builds(Callback):
-    """Counts the maps that this process builds within training steps."""
+    """Counts the tables of maps that this process builds within training steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count, self.inside, build = 0, False, kernel_map.build_kernel_map
+        self.count, self.inside, build = 0, False, kernel_map.build_tables
 
         def counted(*arguments: Any) -> Any:
             self.count += self.inside
             return build(*arguments)
 
-        monkeypatch.setattr(kernel_map, "build_kernel_map", counted)
+        monkeypatch.setattr(kernel_map, "build_tables", counted)
 
     def on_train_batch_start(self, *arguments: Any) -> None:
         self.inside = True
@@ -55,7 +55,7 @@ def test_training_gives_the_same_weights_and_builds_no_map_in_a_step(
 ) -> None:
     builds = Builds(monkeypatch)
     _, expected = trained(make_trainer, workers, builds)
-    assert builds.count == 3 * 9  # five convolutions and four pools
+    assert builds.count >= 3 * 4  # of five convolutions and four pools; full fields need none
     builds.count = 0
     trainer, found = trained(make_trainer, workers, builds, KernelMapsAhead())
     assert builds.count == 0
