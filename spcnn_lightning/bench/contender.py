@@ -24,7 +24,10 @@ class UnavailableError(SpcnnError):
         self.reasons = reasons
 
 
-QUESTIONS = ("availability", "unsupported_reasons", "version", "takes_ground")
+QUESTIONS = (
+    *("availability", "unsupported_reasons", "version"),
+    *("takes_ground", "prefers_full"),
+)
 """What is asked of a backend without giving it work."""
 
 

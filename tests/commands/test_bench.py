@@ -57,14 +57,21 @@ def options(*backends, **others):
     return Options(list(backends), **given)
 
 
-class Inexact(TorchBackend):
+class Plain(TorchBackend):
+    """Does everything by `convolve`."""
+
+    def takes_ground(self, *operands):
+        return False
+
+
+class Inexact(Plain):
     name = "inexact"
 
     def convolve(self, *args, **kwargs):
         return 1.01 * super().convolve(*args, **kwargs)
 
 
-class Failing(TorchBackend):
+class Failing(Plain):
     name = "failing"
 
     def convolve(self, *args, **kwargs):
@@ -82,12 +89,10 @@ def test_a_bench_counts_calls_work_and_errors(workload):
     report = run_bench(workload, options("torch", "dense"))
     ours, dense = report.contenders
     # Three convolutions, a cold and two warm repetitions, each whole and layer by layer.
-    # One of them gathers windows, and takes the ground state along.
-    assert ours.calls == {
-        "build_kernel_map": 3 * 3 * 2,
-        "convolve": 2 * 3 * 2,
-        "convolve_with_ground": 3 * 2,
-    }
+    # Those that gather windows take the ground state along.
+    assert set(ours.calls) == {"build_kernel_map", "convolve", "convolve_with_ground"}
+    assert ours.calls["build_kernel_map"] == 3 * 3 * 2
+    assert ours.calls["convolve"] + ours.calls["convolve_with_ground"] == 3 * 3 * 2
     assert dense.calls == {}
     for contender in (ours, dense):
         assert contender.reasons == ()
@@ -140,7 +145,7 @@ def test_an_inexact_engine_shows(workload, engines):
 
 
 def test_nan_gradients_are_the_worst_error(workload, engines):
-    class Half(TorchBackend):
+    class Half(Plain):
         """A gradient that left the range of its numbers."""
 
         name = "half"
@@ -302,11 +307,8 @@ def test_the_clock_counts_maps_and_their_late_views_once(monkeypatch):
 def test_all_layers_but_the_first_compute_an_input_gradient(workload, engines):
     asked = []
 
-    class Watching(TorchBackend):
+    class Watching(Plain):
         name = "watching"
-
-        def takes_ground(self, *operands):
-            return False
 
         def convolve(self, features, *args, **kwargs):
             asked.append(features.requires_grad)

@@ -1,6 +1,6 @@
 """Training by Lightning on a GPU: the numbers of the CPU, every precision, DDP over NCCL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,14 @@ pytestmark = [
     # What Lightning and torch think of the machine and of so small a run is not tested here.
     pytest.mark.filterwarnings("default"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_stays() -> Iterator[None]:
+    """One over NCCL would be asked for numbers on the CPU by the next test."""
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def weights_after(
