@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from spcnn_lightning.datamodules.batch_dataset import BatchDataset
+from spcnn_lightning.datamodules.batch_dataset import BatchDataset, PreparedBatch
 from spcnn_lightning.datamodules.randomness import seeded_order
 from spcnn_lightning.datamodules.samplers import ORDER_STREAM, EpochBatches
 
@@ -104,19 +108,30 @@ class SiteBatchSampler(EpochBatches):
         return self._steps
 
 
-def count_sites(dataset: BatchDataset, indices: Iterable[int] | None = None) -> NDArray[np.int64]:
+def count_sites(
+    dataset: BatchDataset, indices: Iterable[int] | None = None, num_workers: int = 0
+) -> NDArray[np.int64]:
     """Return how many active sites samples of a data set have, by preparing each once.
 
     Args:
         dataset: Without augmentation, which changes the counts a little in each epoch.
         indices: Which samples; None for all.
+        num_workers: Processes that count.
 
     Returns:
         Shape (B,), in the order of ``indices``.
     """
     chosen = list(range(len(dataset)) if indices is None else indices)
-    counts = [np.zeros(0, np.int64)]
-    for start in range(0, len(chosen), _COUNTED_TOGETHER):
-        batch, _ = dataset.prepare(chosen[start : start + _COUNTED_TOGETHER])
-        counts.append(batch.active_set.sites_per_sample().numpy())
-    return np.concatenate(counts)
+    starts = range(0, len(chosen), _COUNTED_TOGETHER)
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=[chosen[start : start + _COUNTED_TOGETHER] for start in starts],
+        collate_fn=_sites_of,
+        num_workers=num_workers,
+        generator=torch.Generator(),  # its own: training draws from the other one
+    )
+    return np.concatenate([np.zeros(0, np.int64), *(counts.numpy() for counts in loader)])
+
+
+def _sites_of(prepared: Sequence[PreparedBatch]) -> Tensor:
+    return prepared[0].batch.active_set.sites_per_sample()

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import zip_longest
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
@@ -27,6 +28,18 @@ from spcnn_lightning.datamodules.samplers import EpochBatches, EpochBatchSampler
 from spcnn_lightning.datamodules.site_batches import SiteBatchSampler, count_sites
 
 T = TypeVar("T")
+
+
+class SiteCounts(NamedTuple):
+    """How many active sites training samples have.
+
+    Attributes:
+        counts: int64, shape (B,).
+        digest: Of the samples that were counted.
+    """
+
+    counts: Tensor
+    digest: str
 
 
 class SparseDataModule(LightningDataModule, ABC, Generic[T]):
@@ -100,7 +113,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             split_seed,
             check,
         )
-        self._site_counts: NDArray[np.int64] | None = None
+        self._site_counts: SiteCounts | None = None
         self._loaders: WeakSet[EpochLoader] = WeakSet()
 
     @property
@@ -197,10 +210,12 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return seed, classes and `settings`, for the checkpoint."""
+        """Return seed, classes, `settings`, and what was counted, for the checkpoint."""
+        counted = self._site_counts
         return {
             "seed": self._run_seed(),
             "class_names": list(self.class_names),
+            "site_counts": None if counted is None else counted._asdict(),
             **self.settings(),
         }
 
@@ -229,6 +244,8 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             )
         if self.seed is None:
             self._seed_in_use = state_dict["seed"]
+        if state_dict.get("site_counts") is not None:
+            self._site_counts = SiteCounts(**state_dict["site_counts"])
 
     def _run_seed(self) -> int:
         if self._seed_in_use is None:
@@ -273,19 +290,23 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         return EpochBatchSampler(sampler, self.batch_size)
 
     def _count_sites(self, rank: int, world_size: int) -> NDArray[np.int64]:
-        """Return the sites of each training sample; every process counts a part."""
-        if self._site_counts is None:
+        """Return the sites of each training sample: of the checkpoint, if they were counted then.
+
+        Else every process counts a part, in its workers.
+        """
+        counted = self._site_counts
+        if counted is None or counted.digest != _digest(self._parts["train"]):
             samples = self.evaluation_data("train")
             mine = range(rank, len(samples), world_size)
             counts = torch.zeros(len(samples), dtype=torch.int64)
             counts[mine.start : mine.stop : mine.step] = torch.from_numpy(
-                count_sites(samples, mine)
+                count_sites(samples, mine, self.num_workers)
             )
             if self.trainer is not None:
                 strategy = self.trainer.strategy
                 counts = strategy.reduce(counts.to(strategy.root_device), reduce_op="sum")
-            self._site_counts = counts.cpu().numpy()
-        return self._site_counts
+            counted = self._site_counts = SiteCounts(counts.cpu(), _digest(self._parts["train"]))
+        return counted.counts.numpy()
 
     def _position(self) -> tuple[int, int] | None:
         """Return the trainer's epoch and how many of its batches were consumed."""
@@ -293,6 +314,11 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         if trainer is None or trainer.state.fn != TrainerFn.FITTING:
             return None
         return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def _digest(samples: LabelledSamples[Any]) -> str:
+    """Return another text for other labels or another order."""
+    return hashlib.sha256(np.ascontiguousarray(samples.labels).tobytes()).hexdigest()
 
 
 def plain_arguments(part: object) -> dict[str, Any]:

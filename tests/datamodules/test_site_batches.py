@@ -13,6 +13,7 @@ from spcnn_lightning.datamodules import (
     SimulatedHanzi,
     SiteBatchSampler,
     count_sites,
+    sparse_datamodule,
 )
 
 BUDGET = 3000
@@ -140,3 +141,45 @@ def test_data_modules_say_which_budget_suffices():
     data.setup("fit")
     with pytest.raises(DataError, match="sites_per_batch is 10, and the largest sample has"):
         data.train_dataloader()
+
+
+def test_workers_count_the_same():
+    data = HandwritingDataModule(box=16)
+    data.setup("fit")
+    samples, some = data.evaluation_data("train"), range(3, 1500, 2)
+    alone = count_sites(samples, some)
+    assert alone.tolist() == count_sites(samples, some, num_workers=2).tolist()
+    assert alone[:2].tolist() == [samples[3][0].num_sites, samples[5][0].num_sites]
+    assert len(count_sites(samples, [])) == 0
+
+
+def test_a_checkpoint_brings_what_was_counted(monkeypatch):
+    """Unless the training samples are others."""
+
+    def module(**arguments):
+        data = HandwritingDataModule(box=16, sites_per_batch=3000, seed=1, **arguments)
+        data.setup("fit")
+        return data
+
+    first = module()
+    assert first.state_dict()["site_counts"] is None
+    wanted = [
+        batch for batch, _ in zip(first.train_dataloader().batch_sampler, range(3), strict=False)
+    ]
+    state = first.state_dict()
+
+    counted = []
+    monkeypatch.setattr(
+        sparse_datamodule, "count_sites", lambda *a: counted.append(1) or count_sites(*a)
+    )
+    second = module()
+    second.load_state_dict(state)
+    found = [
+        batch for batch, _ in zip(second.train_dataloader().batch_sampler, range(3), strict=False)
+    ]
+    assert (counted, found) == ([], wanted)
+
+    other = module(split_seed=5)
+    other.load_state_dict(state)
+    other.train_dataloader()
+    assert counted == [1]
