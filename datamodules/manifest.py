@@ -92,9 +92,12 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest into a folder."""
+        (folder / MANIFEST).write_text(self.to_text() + "\n", encoding="utf-8")
+
+    def to_text(self) -> str:
+        """Return the manifest as JSON."""
         record = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        return json.dumps(record, indent=1, ensure_ascii=False)
 
     @staticmethod
     def load(folder: Path) -> Manifest:
@@ -105,25 +108,39 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            found = (record.pop("format"), record.pop("version"))
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise DataError(
                 f"{folder} holds no {MANIFEST} ({error}): name a folder that `spcnn data prepare` "
-                "has finished; a folder of pictures is read by --source ImageFolder --root FOLDER"
+                "has finished; one of chunks (--format litdata) is read by --source StreamedShards "
+                "--root FOLDER, a folder of pictures by --source ImageFolder --root FOLDER"
             ) from error
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        return Manifest.from_text(text, path)
+
+    @staticmethod
+    def from_text(text: str, path: Path | str) -> Manifest:
+        """Return the manifest that `to_text` wrote; ``path`` is where it was found.
+
+        Raises:
+            DataError: If it is damaged or of another version.
+        """
+        try:
+            record = json.loads(text)
+            found = (record.pop("format"), record.pop("version"))
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(
-                f"{path}: damaged ({str(error)[:200]}): prepare the data again"
-            ) from error
+            raise _damaged(path, error) from error
         if found != (FORMAT, VERSION):
             raise DataError(f"{path}: {found}, expected {(FORMAT, VERSION)}: prepare again")
         try:
             return _from_json(record)
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: damaged ({str(error)[:200]}): prepare the data again"
-            ) from error
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path | str, error: Exception) -> DataError:
+    return DataError(f"{path}: damaged ({str(error)[:200]}): prepare the data again")
 
 
 def shard_file(folder: Path, part: str, name: str) -> Path:

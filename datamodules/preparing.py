@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,6 +100,17 @@ def prepare(
             process prepares the same folder at this moment.
     """
     source.check()
+    with alone_at(out):
+        return _prepare(source, out, description, parts, skip_damaged, report)
+
+
+@contextmanager
+def alone_at(out: Path) -> Iterator[None]:
+    """Make the folder's parents, and keep other processes from preparing it at the same time.
+
+    Raises:
+        DataError: If another process prepares it, or it holds something.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = out.with_name(f"{out.name}.lock")
     with ExitStack() as held:
@@ -110,7 +121,9 @@ def prepare(
                 f"{out} is being prepared by another process, which holds {lock}: wait for its "
                 "end, or give another --out"
             ) from error
-        return _prepare(source, out, description, parts, skip_damaged, report)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise DataError(f"{out} holds something already: give a new folder as --out")
+        yield
 
 
 def _prepare(
@@ -122,8 +135,6 @@ def _prepare(
     report: Callable[[Progress], None],
 ) -> Manifest:
     """Do what `prepare` says, while no other process does."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} holds something already: give a new folder as --out")
     pieces = {part: source.pieces(part) for part in parts}
     partial = out.with_name(f"{out.name}.partial")
     partial.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from spcnn_lightning.datamodules.sources.pendigits8 import PenDigits8
 from spcnn_lightning.datamodules.sources.quickdraw import QuickDraw
 from spcnn_lightning.datamodules.sources.shards import Shards
 from spcnn_lightning.datamodules.sources.simulated_hanzi import SimulatedHanzi
+from spcnn_lightning.datamodules.sources.streamed_shards import StreamedShards
 from spcnn_lightning.datamodules.sources.stroke_templates import StrokeTemplates
 from spcnn_lightning.datamodules.sources.tegaki import Tegaki
 from spcnn_lightning.datamodules.sources.tomoe import Tomoe
@@ -33,6 +34,7 @@ __all__ = [
     "QuickDraw",
     "Shards",
     "SimulatedHanzi",
+    "StreamedShards",
     "StrokeSource",
     "StrokeTemplates",
     "Tegaki",

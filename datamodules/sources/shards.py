@@ -16,22 +16,10 @@ from spcnn_lightning.datamodules.sources.base import StrokeSource
 from spcnn_lightning.datamodules.strokes import StrokeSet
 
 
-class Shards(StrokeSource):
-    """A folder of prepared strokes: a data set of any size, without reading it into memory.
+class PreparedSource(StrokeSource):
+    """What a manifest says of prepared strokes."""
 
-    Args:
-        root: The folder.
-        verify: Compare all checksums when a part is opened, which reads it once. False: look at
-            sizes only, for sets of many gigabytes that were verified before.
-    """
-
-    def __init__(self, root: str | Path, verify: bool = True) -> None:
-        self.root, self.verify = Path(root), verify
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        """What the folder holds."""
-        return Manifest.load(self.root)
+    manifest: Manifest
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -48,6 +36,38 @@ class Shards(StrokeSource):
         """The licence in full, if it must travel with the data."""
         return self.manifest.licence_text
 
+
+def require_part(manifest: Manifest, part: str, root: str | Path) -> Shard:
+    """Return what the manifest of ``root`` says of a part.
+
+    Raises:
+        DataError: If it was not prepared.
+    """
+    if part not in manifest.parts:
+        raise DataError(
+            f"{root} holds no {part} part, only {', '.join(manifest.parts)}: prepare it with "
+            "--parts train test"
+        )
+    return manifest.parts[part]
+
+
+class Shards(PreparedSource):
+    """A folder of prepared strokes: a data set of any size, without reading it into memory.
+
+    Args:
+        root: The folder.
+        verify: Compare all checksums when a part is opened, which reads it once. False: look at
+            sizes only, for sets of many gigabytes that were verified before.
+    """
+
+    def __init__(self, root: str | Path, verify: bool = True) -> None:
+        self.root, self.verify = Path(root), verify
+
+    @cached_property
+    def manifest(self) -> Manifest:  # type: ignore[override]
+        """What the folder holds."""
+        return Manifest.load(self.root)
+
     def check(self) -> None:
         """Raise `DataError` if a file is missing or has another size than it should."""
         for part, shard in self.manifest.parts.items():
@@ -63,12 +83,7 @@ class Shards(StrokeSource):
         return self._open("test")
 
     def _open(self, part: str) -> StrokeSet:
-        shard = self.manifest.parts.get(part)
-        if shard is None:
-            raise DataError(
-                f"{self.root} holds no {part} part, only {', '.join(self.manifest.parts)}: "
-                "prepare it with --parts train test"
-            )
+        shard = require_part(self.manifest, part, self.root)
         if self.verify:
             for name in shard.sha256:
                 self._verify(part, name, shard)

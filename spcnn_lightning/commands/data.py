@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 DESCRIPTIONS = {
     "prepare": "Convert a source into a folder of shards, which the source Shards reads from disk "
-    "without loading them. Broken off, it goes on when it is started again.",
+    "without loading them, or of chunks for object storage. Broken off, it goes on when it is "
+    "started again.",
     "info": "Count the characters, strokes and points of a source or a folder of shards, or the "
     "pictures of a source, and say how large they are.",
     "show": "Draw characters or pictures of a source, or a folder of shards, into a PNG file; with "
@@ -75,7 +76,9 @@ def _run(action: str, source: Any, described: Any, config: Namespace) -> None:
         from spcnn_lightning.commands.data_prepare import prepare_with_progress
 
         plain = json.loads(json.dumps(described, default=str))
-        prepare_with_progress(source, plain, config.out, config.parts, config.skip_damaged)
+        prepare_with_progress(
+            source, plain, config.out, config.parts, config.skip_damaged, config.format
+        )
     elif action == "info":
         from spcnn_lightning.commands.data_info import print_info
 
@@ -104,6 +107,13 @@ def _parser(action: str, prog: str) -> ArgumentParser:
         )
     if action == "prepare":
         parser.add_argument("--out", type=Path, required=True, help="folder to write")
+        parser.add_argument(
+            "--format",
+            choices=["shards", "litdata"],
+            default="shards",
+            help="plain files that Shards maps from disk, or chunks that StreamedShards reads from "
+            "object storage",
+        )
         parser.add_argument(
             "--skip-damaged",
             action="store_true",

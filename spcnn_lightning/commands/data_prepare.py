@@ -10,7 +10,11 @@ from typing import Any
 from spcnn_lightning.commands.progress_bar import ProgressBar
 from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules.preparing import prepare
+from spcnn_lightning.datamodules.preparing_chunks import prepare_chunks
 from spcnn_lightning.datamodules.sources import StrokeSource
+
+PREPARE = {"shards": prepare, "litdata": prepare_chunks}
+READERS = {"shards": "Shards", "litdata": "StreamedShards"}
 
 
 def prepare_with_progress(
@@ -19,15 +23,18 @@ def prepare_with_progress(
     out: Path,
     parts: Sequence[str],
     skip_damaged: bool,
+    form: str = "shards",
 ) -> None:
     """Prepare a source and say on the screen how far it is and what came of it.
+
+    ``form`` is "shards", or "litdata": chunks for object storage.
 
     Raises:
         DataError: As `prepare`, or if ``out`` cannot be written.
     """
     bar = ProgressBar(sys.stderr)
     try:
-        manifest = prepare(
+        manifest = PREPARE[form](
             source, out, description, parts=parts, skip_damaged=skip_damaged, report=bar.show
         )
     except OSError as error:
@@ -37,6 +44,7 @@ def prepare_with_progress(
     for part, shard in manifest.parts.items():
         print(f"{part}: {shard.characters:,} characters, {shard.points:,} points")
     if manifest.num_left_out:
-        print(f"left out as damaged: {manifest.num_left_out:,} records, listed in manifest.json")
+        print(f"left out as damaged: {manifest.num_left_out:,} records, listed in the manifest")
     print(f"written: {out}")
-    print(f"in a config: source: {{class_path: Shards, init_args: {{root: {out}}}}}")
+    reader = READERS[form]
+    print(f"in a config: source: {{class_path: {reader}, init_args: {{root: {out}}}}}")
