@@ -10,11 +10,13 @@ from torch import Tensor
 from spcnn_lightning.adapters import torch_rows
 from spcnn_lightning.adapters.torch_dense import (
     DIMENSIONS,
+    GATHER_COST,
     WEIGHT_COST,
     Box,
     DenseBox,
     box_of,
     convolve_field,
+    pays_for_weights,
 )
 from spcnn_lightning.adapters.torch_full import is_nearly_full
 from spcnn_lightning.adapters.torch_ground import GatherWithGround
@@ -25,8 +27,6 @@ from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap, kernel_map
 
-GATHER_COST = 100
-"""Multiply-adds that take the time of moving one number (measured order of magnitude)."""
 TAP_COST = {"cpu": 7_000_000, "cuda": 1_000_000_000}
 """Multiply-adds that take the time of the calls for one tap alone, about 0.15 ms with backward."""
 CLEAR_GAIN = 0.8
@@ -68,9 +68,11 @@ class TorchBackend:
         """Return the shared kernel map of core."""
         return kernel_map(active_set, geometry)
 
-    def prefers_full(self, active_set: ActiveSet, geometry: ConvGeometry, features: Tensor) -> bool:
+    def prefers_full(
+        self, active_set: ActiveSet, geometry: ConvGeometry, features: Tensor, weight: Tensor
+    ) -> bool:
         """Return whether it would better convolve these fields with all of their sites active."""
-        return is_nearly_full(active_set, geometry, features)
+        return is_nearly_full(active_set, geometry, features, weight)
 
     def takes_ground(self, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> bool:
         """Return whether `convolve_with_ground` is the way to do this convolution."""
@@ -183,6 +185,4 @@ def _is_dense_convolution(
         return False
     if kernel_map.geometry.dimensions not in DIMENSIONS or features.dtype is torch.float16:
         return False
-    taps, c_in, c_out = weight.shape
-    moved = kernel_map.num_outputs * (taps * c_in + 2 * (c_in + c_out))
-    return weight.numel() * WEIGHT_COST < GATHER_COST * moved
+    return pays_for_weights(kernel_map.num_outputs, weight)

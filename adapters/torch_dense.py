@@ -19,6 +19,8 @@ from spcnn_lightning.core.kernel_map import KernelMap
 
 DIMENSIONS = range(1, 4)
 """Of torch's dense convolutions."""
+GATHER_COST = 100
+"""Multiply-adds that take the time of moving one number (measured order of magnitude)."""
 WEIGHT_COST = 400
 """Multiply-adds that take the time of bringing one weight into the order of oneDNN (measured)."""
 
@@ -144,6 +146,16 @@ def convolve_field(
     window = _window(geometry, none, shape)
     out = torch.convolution(field, _kernel(weight, geometry), bias, *window)
     return out.movedim(1, -1).reshape(kernel_map.num_outputs, -1).contiguous()
+
+
+def pays_for_weights(outputs: int, weight: Tensor) -> bool:
+    """Return whether so many outputs are worth bringing the weights into the order of oneDNN.
+
+    Else their windows are gathered.
+    """
+    taps, c_in, c_out = weight.shape
+    moved = outputs * (taps * c_in + 2 * (c_in + c_out))
+    return weight.numel() * WEIGHT_COST < GATHER_COST * moved
 
 
 def box_of(kernel_map: KernelMap, x: Tensor) -> Box | None:

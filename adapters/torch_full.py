@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spcnn_lightning.adapters.torch_dense import DIMENSIONS
+from spcnn_lightning.adapters.torch_dense import DIMENSIONS, pays_for_weights
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
 
@@ -20,11 +20,14 @@ SAMPLES = 4
 """So many samples are looked at."""
 
 
-def is_nearly_full(active_set: ActiveSet, geometry: ConvGeometry, features: Tensor) -> bool:
+def is_nearly_full(
+    active_set: ActiveSet, geometry: ConvGeometry, features: Tensor, weight: Tensor
+) -> bool:
     """Return whether a convolution would better run on all sites, active or not.
 
     Only on CPUs, for full windows without padding, in dimensions and dtypes in which torch's dense
-    convolutions are fast. The share of sites that the output would have is that of a few samples.
+    convolutions are fast, and not for few sites with many weights. The share of sites that the
+    output would have is that of a few samples.
     """
     if (
         features.device.type != "cpu"
@@ -39,15 +42,18 @@ def is_nearly_full(active_set: ActiveSet, geometry: ConvGeometry, features: Tens
     outputs = math.prod(geometry.output_shape(active_set.spatial_shape)) * active_set.batch_size
     if active_set.num_sites * geometry.num_taps < NEARLY_FULL * outputs:
         return False
+    if not pays_for_weights(outputs, weight):
+        return False
     return _share_of_outputs(active_set, geometry) >= NEARLY_FULL
 
 
 def _share_of_outputs(active_set: ActiveSet, geometry: ConvGeometry) -> float:
     """Return the share of output sites whose window holds a site, in the first samples."""
     samples = min(SAMPLES, active_set.batch_size)
-    field = torch.zeros(samples * active_set.volume)
-    keys = active_set.keys()
-    field[keys[keys < len(field)]] = 1
+    field, keys = torch.zeros(samples * active_set.volume), active_set.keys()
+    if samples < active_set.batch_size:
+        keys = keys[keys < len(field)]
+    field.index_fill_(0, keys, 1)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[geometry.dimensions - 1]
     reached: Tensor = pool(
         field.view(samples, 1, *active_set.spatial_shape),

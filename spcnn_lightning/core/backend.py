@@ -80,8 +80,8 @@ class Backend(Protocol):
 
     It may also have ``takes_ground(features, weight, kernel_map)`` and, where this is true,
     ``convolve_with_ground(features, ground, weight, bias, kernel_map)``, which does all of it, and
-    ``prefers_full(active_set, geometry, features)``, upon which a network makes all sites active;
-    see `spcnn_lightning.adapters.torch_backend.TorchBackend`.
+    ``prefers_full(active_set, geometry, features, weight)``, upon which a network makes all sites
+    active; see `spcnn_lightning.adapters.torch_backend.TorchBackend`.
     """
 
     @property

@@ -147,7 +147,7 @@ def _filling(step: Step) -> Step:
         return step
 
     def filled(batch: SparseBatch) -> SparseBatch:
-        return step(functional.fill_for_speed(batch, layer.geometry, layer.backend))
+        return step(functional.fill_for_speed(batch, layer.weight, layer.geometry, layer.backend))
 
     return filled
 

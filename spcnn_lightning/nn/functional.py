@@ -172,15 +172,17 @@ def fill(batch: SparseBatch) -> SparseBatch:
 
 
 def fill_for_speed(
-    batch: SparseBatch, geometry: ConvGeometry, backend: str | Backend = "auto"
+    batch: SparseBatch, weight: Tensor, geometry: ConvGeometry, backend: str | Backend = "auto"
 ) -> SparseBatch:
     """Return the batch, with all sites active if its engine convolves it faster so.
 
-    The results are the same, up to rounding; inactive sites are computed, too.
+    The results are the same, up to rounding; inactive sites are computed, too. Arguments as in
+    `sparse_conv`.
     """
     request = OpRequest(geometry, batch.device.type, batch.dtype)
     prefers_full = getattr(resolve_backend(backend, request), "prefers_full", None)
-    if prefers_full is None or not prefers_full(batch.active_set, geometry, batch.features):
+    operands = batch.active_set, geometry, batch.features, weight
+    if prefers_full is None or not prefers_full(*operands):
         return batch
     return fill(batch)
 

@@ -104,9 +104,10 @@ def test_a_filled_field_keeps_its_place_in_the_grid():
 def test_where_it_pays(density, geometry, expected):
     batch = batch_at(density)
     engine = get_backend("torch")
-    assert engine.prefers_full(batch.active_set, geometry, batch.features) is expected
-    share = torch_full._share_of_outputs(batch.active_set, geometry) if expected else 0.0
+    weight = torch.zeros(geometry.num_taps, 2, 8)
+    assert engine.prefers_full(batch.active_set, geometry, batch.features, weight) is expected
     if expected:
+        share = torch_full._share_of_outputs(batch.active_set, geometry)
         output = kernel_map(batch.active_set, geometry).output
         exact = output.num_sites / (output.batch_size * output.volume)
         assert abs(share - exact) < 0.05
@@ -114,9 +115,12 @@ def test_where_it_pays(density, geometry, expected):
 
 def test_not_in_other_dtypes_nor_twice():
     engine, batch = get_backend("torch"), batch_at(0.9)
-    window = ConvGeometry((3, 3))
-    assert not engine.prefers_full(batch.active_set, window, batch.features.double())
-    assert not engine.prefers_full(functional.fill(batch).active_set, window, batch.features)
+    window, weight = ConvGeometry((3, 3)), torch.zeros(9, 2, 8)
+    assert not engine.prefers_full(batch.active_set, window, batch.features.double(), weight)
+    full = functional.fill(batch).active_set
+    assert not engine.prefers_full(full, window, batch.features, weight)
+    many = torch.zeros(9, 2000, 8000)  # for the sites of these few fields
+    assert not engine.prefers_full(batch.active_set, window, batch.features, many)
 
 
 def test_a_network_fills_before_plain_convolutions_alone(filled):
