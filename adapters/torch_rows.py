@@ -64,7 +64,9 @@ def project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> T
 
         if adding.in_order(sources, len(rows)):
             block = rows.new_empty(step, matrix.shape[1])
-            out, wide = wide.new_zeros(len(sources), channels), block.to(wide.dtype)
+            out, wide = wide.new_zeros(len(sources), channels), block
+            if rows.dtype is torch.float16:
+                wide = block.float()
             add = adding.Adder(wide, targets, out)
             for part in parts:
                 torch.mm(rows[part], matrix, out=block[: part.stop - part.start])

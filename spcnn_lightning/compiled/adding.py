@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
+import torch
 from torch import Tensor
 
 from spcnn_lightning.compiled import in_pieces
@@ -28,19 +30,24 @@ class Adder:
     """Adds blocks of rows to the windows that have them.
 
     Args:
-        block: Shape (rows of a block, K * C), contiguous: for each row and tap what to add.
+        block: Shape (rows of a block, K * C), contiguous: for each row and tap what to add; of the
+            dtype of ``out``, or bfloat16.
         targets: int64, shape (N, K): the window that has a row at a tap, or M.
-        out: Sums, shape (M, C), contiguous.
+        out: Sums, shape (M, C), contiguous; float32 where the block is bfloat16.
     """
 
     def __init__(self, block: Tensor, targets: Tensor, out: Tensor) -> None:
-        self.block, self.targets, self.out = block.numpy(), targets.numpy(), out.numpy()
+        self.targets, self.out, self.add = targets.numpy(), out.numpy(), _add
+        if block.dtype is torch.bfloat16:
+            self.block, self.add = block.view(torch.int16).numpy().view(np.uint16), _add_bfloat16
+        else:
+            self.block = block.numpy()
 
     def __call__(self, part: slice) -> None:
         """Add the beginning of the block, which holds these rows."""
         targets, channels = self.targets[part], self.out.shape[1]
         numbers = targets.size * channels
-        in_pieces(_add, channels, numbers, self.block, targets, self.out)
+        in_pieces(self.add, channels, numbers, self.block, targets, self.out)
 
 
 @_compile
@@ -65,3 +72,16 @@ def _add(block, targets, out, first, end):  # type: ignore[no-untyped-def]
                 total, some = out[m, first:end], block[n, start + first : start + end]
                 for c in range(len(total)):  # of slices: indices that cannot be negative
                     total[c] += some[c]
+
+
+@_compile
+def _add_bfloat16(block, targets, out, first, end):  # type: ignore[no-untyped-def]
+    """Add bfloat16, given as its bits: the upper half of a float32."""
+    windows, channels = out.shape
+    for n in range(len(targets)):
+        for tap in range(targets.shape[1]):
+            m, start = targets[n, tap], tap * channels
+            if m < windows:
+                total, some = out[m, first:end], block[n, start + first : start + end]
+                for c in range(len(total)):
+                    total[c] += np.uint32(np.uint32(some[c]) << np.uint32(16)).view(np.float32)
