@@ -113,7 +113,7 @@ class Manifest:
             raise DataError(
                 f"{folder} holds no {MANIFEST} ({error}): name a folder that `spcnn data prepare` "
                 "has finished; one of chunks (--format litdata) is read by --source StreamedShards "
-                "--root FOLDER, a folder of pictures by --source ImageFolder --root FOLDER"
+                "--source.address FOLDER, one of pictures by --source ImageFolder --root FOLDER"
             ) from error
         except ValueError as error:
             raise _damaged(path, error) from error

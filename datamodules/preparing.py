@@ -138,7 +138,7 @@ def _prepare(
     pieces = {part: source.pieces(part) for part in parts}
     partial = out.with_name(f"{out.name}.partial")
     partial.mkdir(exist_ok=True)
-    journal = _open_journal(partial, _origin(description, source, pieces))
+    journal = _open_journal(partial, origin_of(description, source, pieces))
     for part in parts:
         _write_part(part, pieces[part], source.num_classes, journal, partial, skip_damaged, report)
     manifest = Manifest(
@@ -158,7 +158,7 @@ def _prepare(
     return manifest
 
 
-def _origin(
+def origin_of(
     description: Mapping[str, Any], source: StrokeSource, pieces: Mapping[str, Sequence[Piece]]
 ) -> str:
     """Return a hash of what is prepared."""
@@ -170,6 +170,12 @@ def _origin(
 def _open_journal(folder: Path, origin: str) -> _Journal:
     path = folder / JOURNAL
     if not path.exists():
+        # One that was broken off before its first piece holds the beginnings of files alone.
+        if any(entry.suffix not in (".npy", ".new") for entry in folder.iterdir()):
+            raise DataError(
+                f"{folder} holds something else, maybe of another --format that was broken off: "
+                "delete it, or give another --out"
+            )
         return _Journal(origin)
     try:
         journal = _Journal(**json.loads(path.read_text(encoding="utf-8")))

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import importlib
+import json
 import os
-from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+import re
+import shutil
+import sys
+import time
+import warnings
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from spcnn_lightning.core.errors import DataError
-from spcnn_lightning.datamodules.manifest import Manifest
-from spcnn_lightning.datamodules.sources.base import OnDamage, Piece
-from spcnn_lightning.datamodules.sources.shards import PreparedSource, require_part
-from spcnn_lightning.datamodules.strokes import StrokeSet, offsets_of
+from spcnn_lightning.datamodules.file_lock import locked
+from spcnn_lightning.datamodules.manifest import MANIFEST, Manifest, shard_file
+from spcnn_lightning.datamodules.npy_files import file_checksum
+from spcnn_lightning.datamodules.sources.shards import Shards
 
-ABOUT = "about"
-"""Folder of one item that holds the manifest, and the labels and writers of all parts."""
-OF_STROKES = ("points", "point_offsets", "time", "pressure")
-"""What the item of a character may hold, by the names of a `StrokeSet`."""
-_AT_A_TIME = 1_024
+CONTENTS = "contents"
+"""Name of the first item, which lists the files that the next ones make up, in order."""
 
 
 def litdata() -> Any:
@@ -41,153 +44,116 @@ def litdata() -> Any:
         ) from error
 
 
-class StreamedShards(PreparedSource):
-    """Prepared strokes that lie in object storage, read through the library litdata.
+class StreamedShards(Shards):
+    """Prepared strokes that lie in object storage.
 
-    What a process reads is copied to ``cache_dir``, a file of about 16 MB at a time, and read from
-    there until the space is needed. Training in random order soon has asked for all of them, so a
-    machine copies a data set once, while it trains, if the cache holds it. Batches are those of
-    `Shards`. Labels and writers are held in memory.
+    Each machine copies them once, chunk by chunk through the library litdata, when Lightning
+    prepares the data, compares all checksums, and reads the copy as `Shards` from then on: training
+    in random order needs all of it from the beginning. Other data at the same address are copied
+    anew, beside what was copied before.
 
     Args:
-        root: The folder, or its address: ``s3://bucket/folder``, ``gs://...``, ``azure://...``, as
-            litdata takes it. ``local:/folder`` is copied like a remote one.
-        cache_dir: Where copies lie. None: where litdata puts them.
-        max_cache_size: Most bytes of copies, such as "50GB". None: three quarters of the disk's
-            free space.
+        address: ``s3://bucket/folder``, ``gs://...``, ``azure://...``, as litdata takes it, or a
+            folder.
+        cache_dir: Where the copy lies. None: ``shards`` in ~/.cache/spcnn_lightning.
+        verify: Compare all checksums whenever a part is opened, as `Shards` does.
 
     Raises:
-        DataError: When it is first read, if litdata is not installed, or there is no such folder.
+        DataError: When it is first read, if litdata is not installed, nothing can be read there, or
+            what arrives is not what was prepared.
     """
 
-    def __init__(
-        self, root: str, cache_dir: str | None = None, max_cache_size: str | None = None
-    ) -> None:
-        self.root = str(root).rstrip("/")
-        self.cache_dir, self.max_cache_size = cache_dir, max_cache_size
+    def __init__(self, address: str, cache_dir: str | None = None, verify: bool = True) -> None:
+        # Not relative: a worker may run in another folder.
+        has_scheme = re.match(r"\w\w+:", str(address))
+        self.address = str(address) if has_scheme else os.path.abspath(address)
+        self.cache_dir, self.verify = cache_dir, verify
 
     @cached_property
-    def manifest(self) -> Manifest:  # type: ignore[override]
-        """What the folder holds."""
-        return Manifest.from_text(self._about["manifest"], f"{self.root}/{ABOUT}")
+    def root(self) -> Path:  # type: ignore[override]
+        """The folder of the copy, which is made if it is not there."""
+        cache = Path(self.cache_dir) if self.cache_dir else default_cache()
+        cache.mkdir(parents=True, exist_ok=True)
+        # Its own copies of chunks, which are not needed afterwards.
+        own = cache / f"chunks-{os.getpid()}"
+        with warnings.catch_warnings():
+            # The library leaves files to be closed when they are collected.
+            warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                return self._copied(_Chunks(self.address, own), cache)
+            except OSError as error:
+                raise DataError(f"{self.address} cannot be copied to {cache}: {error}") from error
+            finally:
+                gc.collect()
+                shutil.rmtree(own, ignore_errors=True)
 
-    @cached_property
-    def _about(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._chunks(ABOUT)[0]
-        return found
+    def _copied(self, chunks: _Chunks, cache: Path) -> Path:
+        name, text = chunks[0]
+        if name != CONTENTS:
+            raise chunks.unreadable("it holds something else")
+        folder = cache / hashlib.sha256(text).hexdigest()[:16]
+        with ExitStack() as held:
+            while not (folder / MANIFEST).exists():
+                try:
+                    held.enter_context(locked(cache / f"{folder.name}.lock"))
+                except BlockingIOError:
+                    time.sleep(0.5)  # another process copies it
+                    continue
+                if not (folder / MANIFEST).exists():
+                    self._copy(chunks, json.loads(text), folder)
+        return folder
 
-    def _chunks(self, name: str) -> _Chunks:
-        return _Chunks(f"{self.root}/{name}", self.cache_dir, self.max_cache_size)
-
-    def check(self) -> None:
-        """Raise `DataError` if the folder cannot be read."""
-        _ = self.manifest
-
-    def train(self) -> StrokeSet:
-        """Return the training part, in memory."""
-        return self._whole("train")
-
-    def test(self) -> StrokeSet:
-        """Return the test part, in memory."""
-        return self._whole("test")
-
-    def characters(self, part: str) -> StreamedCharacters:
-        """Return a part as a sequence; nothing but labels and writers is in memory."""
-        require_part(self.manifest, part, self.root)
-        labels, writers = self._about[f"{part}.labels"], self._about.get(f"{part}.writers")
-        return StreamedCharacters(self._chunks(part), labels, writers)
-
-    def pieces(self, part: str) -> Sequence[Piece]:
-        """Return a piece for each thousand characters."""
-        characters = self.characters(part)
-        starts = range(0, len(characters), _AT_A_TIME)
-        return [
-            Piece(f"{part} from {start}", partial(_some, characters, start)) for start in starts
-        ]
-
-    def _whole(self, part: str) -> StrokeSet:
-        characters = self.characters(part)
-        return characters.select(np.arange(len(characters)))
-
-
-class StreamedCharacters:
-    """One part, read when it is asked for.
-
-    Args:
-        chunks: Hold an item for each character.
-        labels: int64, shape (B,).
-        writers: int32, shape (B,), if known.
-    """
-
-    def __init__(
-        self, chunks: _Chunks, labels: NDArray[np.int64], writers: NDArray[np.int32] | None
-    ) -> None:
-        self.chunks, self.labels, self.writers = chunks, labels, writers
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def select(self, indices: ArrayLike) -> StrokeSet:
-        """Return the characters at ``indices``, in that order; repeats are allowed."""
-        chosen = np.asarray(indices, np.int64).reshape(-1)
-        if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
-            raise IndexError(
-                f"characters {chosen.min()} to {chosen.max()} asked of a set of {len(self)}"
-            )
-        items = [self.chunks[number] for number in chosen.tolist()]
-        joined = {
-            name: np.concatenate([item[name] for item in items])
-            for name in OF_STROKES
-            if name != "point_offsets" and items and name in items[0]
+    def _copy(self, chunks: _Chunks, contents: dict[str, Any], folder: Path) -> None:
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        manifest = Manifest.from_text(contents["manifest"], self.address)
+        checksums = {
+            shard_file(partial, part, field): checksum
+            for part, shard in manifest.parts.items()
+            for field, checksum in shard.sha256.items()
         }
-        lengths = [np.diff(item["point_offsets"]) for item in items]
-        return StrokeSet(
-            joined.get("points", np.zeros((0, 2), np.float32)),
-            offsets_of(np.concatenate([np.zeros(0, np.int64), *lengths])),
-            offsets_of([len(strokes) for strokes in lengths]),
-            self.labels[chosen],
-            None if self.writers is None else self.writers[chosen],
-            joined.get("time"),
-            joined.get("pressure"),
-            validate=False,
-        )
+        for number, name in enumerate(contents["files"], 1):
+            found, piece = chunks[number]
+            if found != name or partial / name not in checksums:
+                raise chunks.unreadable(f"piece {number} is of {found!r}, expected {name!r}")
+            with (partial / name).open("ab") as file:
+                file.write(piece)
+        for path, checksum in checksums.items():
+            if not path.exists() or file_checksum(path) != checksum:
+                raise chunks.unreadable(f"{path.name} is not the one that was prepared")
+        manifest.save(partial)
+        partial.rename(folder)
 
 
 class _Chunks:
-    """The items of a folder of litdata, in any order; each process opens it for itself.
+    """The items of a folder of litdata, in any order."""
 
-    Threads of the library copy files, and do not survive a fork.
-    """
-
-    def __init__(self, root: str, cache_dir: str | None, max_cache_size: str | None) -> None:
-        self.root, self.cache_dir, self.max_cache_size = root, cache_dir, max_cache_size
-        self._opened: tuple[int, Any] | None = None
-
-    def __getitem__(self, number: int) -> Any:
+    def __init__(self, address: str, cache: Path) -> None:
+        self.address, library = address, litdata()
         try:
-            # A slice of one: for a single number the library fetches single items, and keeps none.
-            return self._open()[number : number + 1][0]
-        except (OSError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"{self.root} cannot be read ({str(error)[:300]}): give the folder, or its "
-                "address, that `spcnn data prepare --format litdata` has written"
-            ) from error
+            # Its length would be the share of one process of several, and cuts slices.
+            whole = type("Whole", (library.StreamingDataset,), {"__len__": lambda _: sys.maxsize})
+            self.items = whole(address, cache_dir=str(cache), shuffle=False)
+        except Exception as error:  # of any of the libraries beneath
+            raise self.unreadable(str(error)) from error
 
-    def _open(self) -> Any:
-        if self._opened is None or self._opened[0] != os.getpid():
-            chunks = litdata().StreamingDataset(
-                self.root,
-                cache_dir=self.cache_dir,
-                max_cache_size=self.max_cache_size,
-                shuffle=False,
-                drop_last=False,
-            )
-            self._opened = (os.getpid(), chunks)
-        return self._opened[1]
+    def __getitem__(self, number: int) -> tuple[str, bytes]:
+        try:
+            # A slice copies whole chunks, which are items here; a number fetches parts of them.
+            (item,) = self.items[number : number + 1]
+            return item["file"], item["data"]
+        except Exception as error:
+            raise self.unreadable(f"{type(error).__name__}: {error}") from error
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_opened": None}
+    def unreadable(self, reason: str) -> DataError:
+        return DataError(
+            f"{self.address} cannot be read ({reason[:500]}): give the folder that `spcnn data "
+            "prepare --format litdata` has written, or where a copy of it lies"
+        )
 
 
-def _some(characters: StreamedCharacters, start: int, on_damage: OnDamage) -> Iterator[StrokeSet]:
-    yield characters.select(np.arange(start, min(start + _AT_A_TIME, len(characters))))
+def default_cache() -> Path:
+    """Return the folder of copies, in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "spcnn_lightning" / "shards"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from spcnn_lightning.datamodules.preparing_chunks import prepare_chunks
 from spcnn_lightning.datamodules.sources import StrokeSource
 
 PREPARE = {"shards": prepare, "litdata": prepare_chunks}
-READERS = {"shards": "Shards", "litdata": "StreamedShards"}
+READERS = {"shards": ("Shards", "root"), "litdata": ("StreamedShards", "address")}
 
 
 def prepare_with_progress(
@@ -32,6 +33,10 @@ def prepare_with_progress(
     Raises:
         DataError: As `prepare`, or if ``out`` cannot be written.
     """
+    if re.match(r"\w\w+:", str(out)):
+        raise DataError(
+            f"--out {out} is an address: give a folder, and copy it there, by `aws s3 sync` say"
+        )
     bar = ProgressBar(sys.stderr)
     try:
         manifest = PREPARE[form](
@@ -46,5 +51,5 @@ def prepare_with_progress(
     if manifest.num_left_out:
         print(f"left out as damaged: {manifest.num_left_out:,} records, listed in the manifest")
     print(f"written: {out}")
-    reader = READERS[form]
-    print(f"in a config: source: {{class_path: {reader}, init_args: {{root: {out}}}}}")
+    reader, argument = READERS[form]
+    print(f"in a config: source: {{class_path: {reader}, init_args: {{{argument}: {out}}}}}")
