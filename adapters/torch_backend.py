@@ -18,7 +18,7 @@ from spcnn_lightning.adapters.torch_dense import (
     convolve_field,
     pays_for_weights,
 )
-from spcnn_lightning.adapters.torch_full import is_nearly_full
+from spcnn_lightning.adapters.torch_full import can_fill, full_outputs, share_of_outputs
 from spcnn_lightning.adapters.torch_ground import GatherWithGround
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
@@ -31,6 +31,8 @@ TAP_COST = {"cpu": 7_000_000, "cuda": 1_000_000_000}
 """Multiply-adds that take the time of the calls for one tap alone, about 0.15 ms with backward."""
 CLEAR_GAIN = 0.8
 """A dense box is taken if it costs at most this share of the best other way: costs are rough."""
+GAIN_TO_FILL = 0.6
+"""The same for fields to be filled, which later layers compute whole, too."""
 
 
 class TorchBackend:
@@ -72,15 +74,36 @@ class TorchBackend:
         self, active_set: ActiveSet, geometry: ConvGeometry, features: Tensor, weight: Tensor
     ) -> bool:
         """Return whether it would better convolve these fields with all of their sites active."""
-        return is_nearly_full(active_set, geometry, features, weight)
+        if not can_fill(active_set, geometry, features, weight):
+            return False
+        outputs = full_outputs(active_set, geometry)
+        if not pays_for_weights(outputs, weight):
+            return False
+        filling = GATHER_COST * active_set.batch_size * active_set.volume * weight.shape[1]
+        dense = weight.numel() * (outputs + WEIGHT_COST) + filling
+
+        def sparse(rows_out: int) -> int:
+            taps = geometry.num_taps
+            pairs = taps * min(active_set.num_sites, rows_out)
+            work = _work_of_ways(active_set.num_sites, rows_out, pairs, weight)
+            return int(GAIN_TO_FILL * min(work.values()))
+
+        # The most outputs that they can have are known without looking.
+        if dense >= sparse(min(outputs, active_set.num_sites * geometry.num_taps)):
+            return False
+        return dense < sparse(int(share_of_outputs(active_set, geometry) * outputs))
 
     def takes_ground(self, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> bool:
-        """Return whether `convolve_with_ground` is the way to do this convolution."""
-        if kernel_map.num_pairs == 0:
+        """Return whether `convolve_with_ground` is the way to do this convolution.
+
+        It is not if a subclass convolves in a way of its own.
+        """
+        if type(self).convolve is not TorchBackend.convolve or not kernel_map.num_pairs:
             return False
         if _is_dense_convolution(kernel_map, features, weight):
             return True
-        work = _work_of_ways(features, weight, kernel_map)
+        n, m = kernel_map.num_inputs, kernel_map.num_outputs
+        work = _work_of_ways(n, m, kernel_map.num_pairs, weight)
         way = min(work, key=work.__getitem__)
         return way is GatherFirst and _better_box(features, weight, kernel_map, work[way]) is None
 
@@ -124,7 +147,9 @@ class TorchBackend:
             # Still a function of both, so that gradients are zeros and not missing.
             nothing = features[:0].sum() + weight[:0].sum()
             return features.new_zeros(rows_out, weight.shape[2]) + nothing
-        work = _work_of_ways(features, weight, kernel_map, transposed)
+        n, m = kernel_map.num_inputs, kernel_map.num_outputs
+        rows_in, rows_out = (m, n) if transposed else (n, m)
+        work = _work_of_ways(rows_in, rows_out, kernel_map.num_pairs, weight)
         way = min(work, key=work.__getitem__)
         out: Tensor
         box = None if transposed else _better_box(features, weight, kernel_map, work[way])
@@ -138,23 +163,17 @@ class TorchBackend:
 Way = type[ProjectFirst] | type[GatherFirst] | type[ByTap]
 
 
-def _work_of_ways(
-    features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool = False
-) -> dict[Way, int]:
+def _work_of_ways(rows_in: int, rows_out: int, pairs: int, weight: Tensor) -> dict[Way, int]:
     """Return what each way costs, in multiply-adds; ways that need too large a buffer are out."""
-    rows_in, rows_out = kernel_map.num_inputs, kernel_map.num_outputs
-    if transposed:
-        rows_in, rows_out = rows_out, rows_in
     taps, c_in, c_out = weight.shape
-    calls = TAP_COST.get(features.device.type, TAP_COST["cuda"])
+    calls = TAP_COST.get(weight.device.type, TAP_COST["cuda"])
     work: dict[Way, int] = {
         # It copies the weights, and the ground state reads them, which few rows do not pay for.
         ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out)
         + 2 * GATHER_COST * weight.numel()
-        + (0 if features.device.type == "cpu" else calls),
+        + (0 if weight.device.type == "cpu" else calls),
         GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),
-        ByTap: kernel_map.num_pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out))
-        + taps * calls,
+        ByTap: pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out)) + taps * calls,
     }
     if rows_in * taps * c_out > torch_rows.MAX_BUFFER:
         del work[ProjectFirst]

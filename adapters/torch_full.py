@@ -1,4 +1,4 @@
-"""Whether sites lie so close that a convolution of the whole field costs less than theirs."""
+"""Whether all sites of a field may be computed, and how many outputs the active ones have."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spcnn_lightning.adapters.torch_dense import DIMENSIONS, pays_for_weights
+from spcnn_lightning.adapters import torch_rows
+from spcnn_lightning.adapters.torch_dense import DIMENSIONS
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
 
-NEARLY_FULL = 0.6
-"""Share of active output sites from which on all of them cost less (measured)."""
 DTYPES = (torch.float32, torch.bfloat16)
 """In which torch's dense convolutions on CPUs are fast."""
+MOST_SITES = 16
+"""A field may have at most so many sites for each active one."""
 SAMPLES = 4
-"""So many samples are looked at."""
+"""So many samples are looked at, from all of the batch."""
 
 
-def is_nearly_full(
+def can_fill(
     active_set: ActiveSet, geometry: ConvGeometry, features: Tensor, weight: Tensor
 ) -> bool:
-    """Return whether a convolution would better run on all sites, active or not.
+    """Return whether all sites of the field may be made active for a convolution.
 
     Only on CPUs, for full windows without padding, in dimensions and dtypes in which torch's dense
-    convolutions are fast, and not for few sites with many weights. The share of sites that the
-    output would have is that of a few samples.
+    convolutions are fast, and where that takes no more memory than other buffers may.
     """
     if (
         features.device.type != "cpu"
@@ -36,24 +36,31 @@ def is_nearly_full(
         or geometry.activity is not Activity.DILATING
         or not geometry.is_full_window
         or any(map(any, geometry.padding))
-        or active_set.is_full
     ):
         return False
-    outputs = math.prod(geometry.output_shape(active_set.spatial_shape)) * active_set.batch_size
-    if active_set.num_sites * geometry.num_taps < NEARLY_FULL * outputs:
+    sites, outputs = active_set.batch_size * active_set.volume, full_outputs(active_set, geometry)
+    if sites > MOST_SITES * active_set.num_sites or active_set.is_full:
         return False
-    if not pays_for_weights(outputs, weight):
-        return False
-    return _share_of_outputs(active_set, geometry) >= NEARLY_FULL
+    _, c_in, c_out = weight.shape
+    return max(sites * c_in, outputs * c_out) <= torch_rows.MAX_BUFFER
 
 
-def _share_of_outputs(active_set: ActiveSet, geometry: ConvGeometry) -> float:
-    """Return the share of output sites whose window holds a site, in the first samples."""
+def full_outputs(active_set: ActiveSet, geometry: ConvGeometry) -> int:
+    """Return how many output sites the fields have, active or not."""
+    return active_set.batch_size * math.prod(geometry.output_shape(active_set.spatial_shape))
+
+
+def share_of_outputs(active_set: ActiveSet, geometry: ConvGeometry) -> float:
+    """Return the share of output sites whose window holds a site, in some of the samples."""
     samples = min(SAMPLES, active_set.batch_size)
-    field, keys = torch.zeros(samples * active_set.volume), active_set.keys()
+    keys, volume = active_set.keys(), active_set.volume
     if samples < active_set.batch_size:
-        keys = keys[keys < len(field)]
-    field.index_fill_(0, keys, 1)
+        chosen = torch.linspace(0, active_set.batch_size - 1, samples).long()
+        places = torch.full((active_set.batch_size,), -1)
+        places[chosen] = torch.arange(samples)
+        place = places[active_set.coords[:, 0].long()]
+        keys = (keys % volume + place * volume)[place >= 0]
+    field = torch.zeros(samples * volume).index_fill_(0, keys, 1)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[geometry.dimensions - 1]
     reached: Tensor = pool(
         field.view(samples, 1, *active_set.spatial_shape),

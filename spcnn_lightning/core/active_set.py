@@ -47,6 +47,7 @@ class ActiveSet:
 
     __slots__ = (
         "__weakref__",
+        "_filled",
         "_is_full",
         "_kernel_maps",
         "batch_size",
@@ -75,6 +76,7 @@ class ActiveSet:
         self.coords = coords.contiguous()
         self._kernel_maps: dict[tuple[str, ConvGeometry], CachedMap] = {}
         self._is_full: bool | None = None
+        self._filled: ActiveSet | None = None
         if validate:
             _check_duplicates(self)
 
@@ -120,6 +122,19 @@ class ActiveSet:
                 )
             )
         return self._is_full
+
+    def filled(self) -> ActiveSet:
+        """Return the set of all sites of the same fields; asked again, the same one."""
+        if self._filled is None:
+            with torch.inference_mode(False), torch.no_grad():
+                self._filled = ActiveSet.full(
+                    self.spatial_shape,
+                    self.batch_size,
+                    self.device,
+                    tensor_stride=self.tensor_stride,
+                    offset=self.offset,
+                )
+        return self._filled
 
     @property
     def dimensions(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -192,8 +191,26 @@ class _Constants(NamedTuple):
     chosen: Tensor
 
 
-@functools.lru_cache(maxsize=1024)
+_kept: dict[tuple[ConvGeometry, tuple[int, ...], torch.device], _Constants] = {}
+MOST_KEPT = 1_024
+
+
 def _constants(geometry: ConvGeometry, shape: tuple[int, ...], device: torch.device) -> _Constants:
+    """Return them, on a GPU those that are there already."""
+    key = (geometry, shape, device)
+    if key in _kept:
+        return _kept[key]
+    made = _new_constants(*key)
+    if device.type != "cpu" and type(made.steps) is Tensor:  # and not one that stands in for it
+        if len(_kept) == MOST_KEPT:
+            _kept.clear()
+        _kept[key] = made
+    return made
+
+
+def _new_constants(
+    geometry: ConvGeometry, shape: tuple[int, ...], device: torch.device
+) -> _Constants:
     def column(numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, device=device)[:, None]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
+from spcnn_lightning.networks.sparse_network import without_filling
 from spcnn_lightning.nn import InverseConv, NetworkInNetwork, SparseConv
 
 
@@ -52,7 +53,8 @@ class LayerCount:
 def count_layers(network: nn.Module, batch: SparseBatch) -> list[LayerCount]:
     """Run ``network`` once on ``batch`` and count the work of each layer, in order of execution.
 
-    The network is left as it was: it runs in evaluation mode and without gradients.
+    The network is left as it was: it runs in evaluation mode and without gradients. Counted is the
+    work for active sites, also where an engine would compute a field that is nearly full whole.
 
     Args:
         network: Any module built from the layers of ``spcnn_lightning.nn``.
@@ -72,7 +74,7 @@ def count_layers(network: nn.Module, batch: SparseBatch) -> list[LayerCount]:
     handles = [leaf.register_forward_hook(record) for leaf in leaves]
     training = {module: module.training for module in network.modules()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_filling(network):
             network.eval()(batch)
     finally:
         for handle in handles:

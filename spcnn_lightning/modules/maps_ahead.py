@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from spcnn_lightning.core.map_plan import MapPlan, plan_of
 from spcnn_lightning.modules.warm_up import made_up_sample
+from spcnn_lightning.networks.sparse_network import without_filling
 
 
 class KernelMapsAhead(Callback):
@@ -71,13 +72,11 @@ def plan_for(module: Any) -> MapPlan | None:
     weight = next(iter(network.parameters()))
     batch = made_up_sample(network, weight.device)
     modes = {layer: layer.training for layer in network.modules()}
-    fills = getattr(network, "fills", False)
     try:
-        network.fills = False  # the sites of one made-up sample say nothing of how full fields are
-        with torch.no_grad():
+        # The sites of one made-up sample say nothing of how full fields are.
+        with torch.no_grad(), without_filling(network):
             network.eval()(batch)
     finally:
-        network.fills = fills
         for layer, mode in modes.items():
             layer.training = mode
     return plan_of(batch.active_set)

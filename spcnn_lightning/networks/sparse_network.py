@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from spcnn_lightning.adapters import check_name
 from spcnn_lightning.core.sparse_batch import SparseBatch
-from spcnn_lightning.nn import Readout, SparseConv, functional
+from spcnn_lightning.nn import Readout, SparseConv
+from spcnn_lightning.nn.filling import filling_steps
 from spcnn_lightning.nn.pooling import ReadoutMode
 from spcnn_lightning.nn.thinning import Step, without_dropped
 
@@ -37,8 +39,9 @@ class SparseNetwork(nn.Module):
         classifier: ``nn.Linear``, on the readout.
         compute_dropped: Whether features that a `FeatureDropout` drops are computed and masked,
             as by the layers alone; False. Only rounding and speed differ.
-        fills: Whether fields that are nearly full are computed as if all of their sites were
-            active, where the engine is faster so; True. Only rounding and speed differ.
+        fills: Whether `forward` computes fields that are nearly full as if all of their sites were
+            active, where the engine is faster so and no layer behind asks which are; True. Only
+            rounding and speed differ.
     """
 
     compute_dropped = False
@@ -106,6 +109,9 @@ class SparseNetwork(nn.Module):
             TypeError: If ``batch`` is a dense tensor.
             ValueError: If it has other channels or another field than the network.
         """
+        return self._features(batch, fill=False)
+
+    def _features(self, batch: SparseBatch, fill: bool) -> SparseBatch:
         _refuse_dense(batch)
         if batch.spatial_shape != self.spatial_shape or batch.num_channels != self.in_channels:
             raise ValueError(
@@ -117,8 +123,8 @@ class SparseNetwork(nn.Module):
         if type(batch) is not SparseBatch:
             return _run(layers, batch)
         steps = layers if self.compute_dropped else without_dropped(layers)
-        if self.fills:
-            steps = [_filling(step) for step in steps]
+        if fill:
+            steps = filling_steps(layers, steps)
         first = 0
         for start in _starts_of_levels(layers) if self._recomputes() else []:
             batch = _run_again_in_backward(steps[first:start], batch)
@@ -130,26 +136,35 @@ class SparseNetwork(nn.Module):
 
     def forward(self, batch: SparseBatch) -> Tensor:
         """Return logits, shape (B, num_classes)."""
-        logits: Tensor = self.classifier(self.readout(self.forward_features(batch)))
+        if self.fills and type(self).forward_features is SparseNetwork.forward_features:
+            field = self._features(batch, fill=True)
+        else:
+            field = self.forward_features(batch)
+        logits: Tensor = self.classifier(self.readout(field))
         return logits
+
+
+@contextmanager
+def without_filling(module: nn.Module) -> Iterator[None]:
+    """Have all networks in a module compute active sites alone, to find out which these are."""
+    networks = [part for part in module.modules() if isinstance(part, SparseNetwork)]
+    before = [vars(network).get("fills") for network in networks]
+    for network in networks:
+        network.fills = False
+    try:
+        yield
+    finally:
+        for network, own in zip(networks, before, strict=True):
+            if own is None:
+                del network.fills
+            else:
+                network.fills = own
 
 
 def _run(steps: Sequence[Step], batch: SparseBatch) -> SparseBatch:
     for step in steps:
         batch = step(batch)
     return batch
-
-
-def _filling(step: Step) -> Step:
-    """Return a step that fills the fields first where its convolution is faster so."""
-    layer = getattr(step, "func", step)
-    if type(layer) is not SparseConv:
-        return step
-
-    def filled(batch: SparseBatch) -> SparseBatch:
-        return step(functional.fill_for_speed(batch, layer.weight, layer.geometry, layer.backend))
-
-    return filled
 
 
 def _run_again_in_backward(steps: Sequence[Step], batch: SparseBatch) -> SparseBatch:

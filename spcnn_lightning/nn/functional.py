@@ -154,39 +154,6 @@ def elementwise(batch: SparseBatch, function: Callable[[Tensor], Tensor]) -> Spa
     return batch.replace(function(batch.features), function(batch.ground_state[None])[0])
 
 
-def fill(batch: SparseBatch) -> SparseBatch:
-    """Return the same fields with all sites active, in row-major order."""
-    sites = batch.active_set
-    if sites.is_full:
-        return batch
-    full = ActiveSet.full(
-        sites.spatial_shape,
-        sites.batch_size,
-        sites.device,
-        tensor_stride=sites.tensor_stride,
-        offset=sites.offset,
-    )
-    ground = batch.ground_state.expand(full.num_sites, -1)
-    rows = ground.index_copy(0, sites.keys(), batch.features)
-    return SparseBatch(full, rows, batch.ground_state, validate=False)
-
-
-def fill_for_speed(
-    batch: SparseBatch, weight: Tensor, geometry: ConvGeometry, backend: str | Backend = "auto"
-) -> SparseBatch:
-    """Return the batch, with all sites active if its engine convolves it faster so.
-
-    The results are the same, up to rounding; inactive sites are computed, too. Arguments as in
-    `sparse_conv`.
-    """
-    request = OpRequest(geometry, batch.device.type, batch.dtype)
-    prefers_full = getattr(resolve_backend(backend, request), "prefers_full", None)
-    operands = batch.active_set, geometry, batch.features, weight
-    if prefers_full is None or not prefers_full(*operands):
-        return batch
-    return fill(batch)
-
-
 def max_pool(batch: SparseBatch, geometry: ConvGeometry) -> SparseBatch:
     """Take the maximum of each window; absent sites stand in it as the ground state.
 
@@ -260,9 +227,8 @@ def cast_together(features: Tensor, ground: Tensor, weight: Tensor) -> tuple[Ten
 
     As in torch, autocast leaves float64 alone.
     """
-    device = features.device.type
-    if torch.is_autocast_enabled(device) and torch.float64 not in (features.dtype, weight.dtype):
-        dtype = torch.get_autocast_dtype(device)
+    dtype = dtype_of_product(features, weight)
+    if dtype is not None:
         return features.to(dtype), ground.to(dtype), weight.to(dtype)
     if features.dtype != weight.dtype:
         raise TypeError(
@@ -270,6 +236,14 @@ def cast_together(features: Tensor, ground: Tensor, weight: Tensor) -> tuple[Ten
             f"batch.to({weight.dtype}) or layer.to({features.dtype})"
         )
     return features, ground, weight
+
+
+def dtype_of_product(features: Tensor, weight: Tensor) -> torch.dtype | None:
+    """Return the dtype that autocast, if it is on, has products of these computed in, else None."""
+    device = features.device.type
+    if torch.is_autocast_enabled(device) and torch.float64 not in (features.dtype, weight.dtype):
+        return torch.get_autocast_dtype(device)
+    return None
 
 
 def _check_weight(batch: SparseBatch, weight: Tensor, geometry: ConvGeometry) -> None:

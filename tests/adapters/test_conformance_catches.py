@@ -18,21 +18,14 @@ from spcnn_lightning.testing import ConformanceError, self_test
 from spcnn_lightning.testing.checks import CHECKS, check_claims, check_refused
 
 
-class Plain(TorchBackend):
-    """Does everything by `convolve`, so that a fault there is seen."""
-
-    def takes_ground(self, features, weight, kernel_map):
-        return False
-
-
-class Flipped(Plain):
+class Flipped(TorchBackend):
     """Convolution in the sense of mathematics, not of torch."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
         return super().convolve(features, weight.flip(0), kernel_map, transposed)
 
 
-class CentreShortcut(Plain):
+class CentreShortcut(TorchBackend):
     """Takes equal numbers of rows for a submanifold window, as TorchSparse does."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -45,19 +38,19 @@ class CentreShortcut(Plain):
         return rest + features @ weight[k // 2]
 
 
-class NoFeatureGradient(Plain):
+class NoFeatureGradient(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         out = super().convolve(features.detach(), weight, kernel_map, transposed)
         return out + 0 * features.sum()
 
 
-class LastTapHasNoGradient(Plain):
+class LastTapHasNoGradient(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         weight = torch.cat([weight[:-1], weight[-1:].detach()])
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class PaddingMirrored(Plain):
+class PaddingMirrored(TorchBackend):
     """Puts the low padding on the high side: off by one where they differ."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -67,7 +60,7 @@ class PaddingMirrored(Plain):
         return super().build_kernel_map(active_set, other)
 
 
-class IgnoresDilation(Plain):
+class IgnoresDilation(TorchBackend):
     def build_kernel_map(self, active_set, geometry):
         g = geometry
         if max(g.dilation) == 1:
@@ -79,7 +72,7 @@ class IgnoresDilation(Plain):
         return super().build_kernel_map(active_set, other)
 
 
-class MapsByKernelSize(Plain):
+class MapsByKernelSize(TorchBackend):
     """Forgets padding, stride and dilation in the key of its maps."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -87,7 +80,7 @@ class MapsByKernelSize(Plain):
         return active_set.kernel_map("bad", key, lambda: build_kernel_map(active_set, geometry))
 
 
-class MapsByNumberOfSites(Plain):
+class MapsByNumberOfSites(TorchBackend):
     """Keeps maps in one place and looks at the number of sites alone, as spconv's keys do."""
 
     def __init__(self):
@@ -98,12 +91,12 @@ class MapsByNumberOfSites(Plain):
         return self.maps.setdefault(key, build_kernel_map(active_set, geometry))
 
 
-class NewMapEachTime(Plain):
+class NewMapEachTime(TorchBackend):
     def build_kernel_map(self, active_set, geometry):
         return build_kernel_map(active_set, geometry)
 
 
-class WeightsKept(Plain):
+class WeightsKept(TorchBackend):
     """Converts the weights once for each map."""
 
     def __init__(self):
@@ -114,7 +107,7 @@ class WeightsKept(Plain):
         return super().convolve(features, first + 0 * weight, kernel_map, transposed)
 
 
-class RacesOverManyRows(Plain):
+class RacesOverManyRows(TorchBackend):
     """One row is wrong, in one of three passes, if there are many: the CPU wheels of spconv."""
 
     calls = 0
@@ -128,13 +121,13 @@ class RacesOverManyRows(Plain):
         return out
 
 
-class CrashesWithoutSites(Plain):
+class CrashesWithoutSites(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         assert len(features)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class LowPrecision(Plain):
+class LowPrecision(TorchBackend):
     """Something like TF32: ten bits of mantissa."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -142,7 +135,7 @@ class LowPrecision(Plain):
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class RawMemory(Plain):
+class RawMemory(TorchBackend):
     """Reads gradients as if they were contiguous."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -153,12 +146,12 @@ class RawMemory(Plain):
         return out
 
 
-class SwallowsNan(Plain):
+class SwallowsNan(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         return super().convolve(features.nan_to_num(), weight, kernel_map, transposed)
 
 
-class SpreadsNan(Plain):
+class SpreadsNan(TorchBackend):
     """Multiplies absent sites by zero weights."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -166,31 +159,31 @@ class SpreadsNan(Plain):
         return out + 0 * features.sum()
 
 
-class WritesToItsInput(Plain):
+class WritesToItsInput(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         weight.data.clamp_(min=-0.1)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class ChangesThreads(Plain):
+class ChangesThreads(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         torch.set_num_threads(torch.get_num_threads() + 1)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class DrawsNumbers(Plain):
+class DrawsNumbers(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         torch.rand(1)
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class PrintsFromC(Plain):
+class PrintsFromC(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         os.write(1, b"SPCONV_DEBUG_SAVE_PATH not found")
         return super().convolve(features, weight, kernel_map, transposed)
 
 
-class Undetermined(Plain):
+class Undetermined(TorchBackend):
     """Adds in another order each time."""
 
     def convolve(self, features, weight, kernel_map, transposed=False):
@@ -198,7 +191,7 @@ class Undetermined(Plain):
         return out * (1 + 1e-14 * (time.perf_counter_ns() % 1009))
 
 
-class CountsIn32Bits(Plain):
+class CountsIn32Bits(TorchBackend):
     """Site numbers wrap around, as in spconv's hash table."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -211,12 +204,12 @@ class CountsIn32Bits(Plain):
         return KernelMap(geometry, sets, found.in_to_out)
 
 
-class AlwaysFloat32(Plain):
+class AlwaysFloat32(TorchBackend):
     def convolve(self, features, weight, kernel_map, transposed=False):
         return super().convolve(features.float(), weight.float(), kernel_map, transposed)
 
 
-class MapsOfInference(Plain):
+class MapsOfInference(TorchBackend):
     """Builds its maps in the mode that it is called in, so that training cannot use them."""
 
     def build_kernel_map(self, active_set, geometry):
@@ -275,7 +268,7 @@ def test_a_known_fault_is_found(fault, name):
         torch.set_num_threads(threads)
 
 
-class Denies(Plain):
+class Denies(TorchBackend):
     """Says that it has no float64 and no submanifold windows."""
 
     capabilities = Capabilities(
@@ -290,7 +283,7 @@ class DeniesAndRuns(Denies):
         return []
 
 
-class RefusesAll(Plain):
+class RefusesAll(TorchBackend):
     def unsupported_reasons(self, request):
         return ["is out of order"]
 
@@ -325,7 +318,7 @@ def test_time_that_runs_out_is_not_a_pass():
 
 
 def test_an_unusable_backend_is_not_tested():
-    class Missing(Plain):
+    class Missing(TorchBackend):
         def availability(self):
             return ["not installed"]
 

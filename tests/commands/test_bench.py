@@ -57,21 +57,14 @@ def options(*backends, **others):
     return Options(list(backends), **given)
 
 
-class Plain(TorchBackend):
-    """Does everything by `convolve`."""
-
-    def takes_ground(self, *operands):
-        return False
-
-
-class Inexact(Plain):
+class Inexact(TorchBackend):
     name = "inexact"
 
     def convolve(self, *args, **kwargs):
         return 1.01 * super().convolve(*args, **kwargs)
 
 
-class Failing(Plain):
+class Failing(TorchBackend):
     name = "failing"
 
     def convolve(self, *args, **kwargs):
@@ -145,7 +138,7 @@ def test_an_inexact_engine_shows(workload, engines):
 
 
 def test_nan_gradients_are_the_worst_error(workload, engines):
-    class Half(Plain):
+    class Half(TorchBackend):
         """A gradient that left the range of its numbers."""
 
         name = "half"
@@ -307,7 +300,7 @@ def test_the_clock_counts_maps_and_their_late_views_once(monkeypatch):
 def test_all_layers_but_the_first_compute_an_input_gradient(workload, engines):
     asked = []
 
-    class Watching(Plain):
+    class Watching(TorchBackend):
         name = "watching"
 
         def convolve(self, features, *args, **kwargs):
