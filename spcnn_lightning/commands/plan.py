@@ -28,9 +28,12 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     """Run ``spcnn plan``."""
     asked, overrides = _parser(f"{prog} {word}").parse_known_args(arguments)
     from spcnn_lightning.commands.experiment import load_experiment
-    from spcnn_lightning.commands.plan_figures import costs_of, plan_rows, sparse_batches
+    from spcnn_lightning.commands.plan_figures import Speed, costs_of, plan_rows, sparse_batches
 
-    experiment = load_experiment(asked.config, overrides, prog=f"{prog} {word}")
+    first, *further = asked.config
+    overrides = [word for config in further for word in ("--config", config)] + overrides
+    asked.config = first
+    experiment = load_experiment(first, overrides, prog=f"{prog} {word}")
     data = experiment.data
     data.prepare_data()
     data.setup("fit")
@@ -50,17 +53,27 @@ def main(word: str, arguments: list[str], prog: str) -> int:
     if not asked.no_measure:
         rate = _measured(experiment, batches[0])
         print(f"\n{_here(rate, costs[0], samples * epochs)}")
-    macs = asked.tflops * 1e12 / 2
+    speeds = (
+        Speed(asked.tflops * 1e12 / 2, asked.step_ms / 1e3),
+        Speed(asked.dense_tflops * 1e12 / 2, asked.dense_step_ms / 1e3),
+    )
     rate_of_config = _learning_rate(experiment.config)
     rows = plan_rows(
-        costs, samples, epochs, batch_size, rate_of_config, asked.gpus, macs, asked.efficiency
+        costs, samples, epochs, batch_size, rate_of_config, asked.gpus, speeds, asked.efficiency
     )
     print(
-        f"\nwith {asked.tflops:g} TFLOP/s of useful work for each GPU (a multiply-add is two), and "
-        f"{asked.efficiency:.0%} of it on several:"
+        f"\na step on a GPU takes {asked.step_ms:g} ms and its work at {asked.tflops:g} TFLOP/s (a "
+        f"multiply-add is two), that of the dense twin {asked.dense_step_ms:g} ms and "
+        f"{asked.dense_tflops:g} TFLOP/s; on several {asked.efficiency:.0%} as fast:"
     )
     print(_table(_run_lines(rows, asked.price)))
-    print(_verdict(costs, rows[0]))
+    print(
+        _verdict(
+            costs, rows[0], speeds[0].step > speeds[0].seconds(costs[0].training * batch_size) / 2
+        )
+    )
+    for line in _short_runs(rows, epochs, experiment.config):
+        print(line)
     return 0
 
 
@@ -71,16 +84,22 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, help="file or shipped name")
+    parser.add_argument(
+        "--config", required=True, action="append", help="file or shipped name; several as for fit"
+    )
     parser.add_argument("--samples", type=_positive, default=256, help="to count on; default: 256")
     parser.add_argument("--epochs", type=_positive, help="default: max_epochs of the config")
     parser.add_argument("--gpus", type=_numbers, default=[1, 8, 64], help="default: 1,8,64")
-    parser.add_argument(
-        "--tflops",
-        type=_rate,
-        default=20.0,
-        help="useful TFLOP/s of a GPU; default: 20, about a third of the float32 peak of an H100",
-    )
+    measured = "measured on an H200 with DeepCNet(6, 100), docs/performance.md"
+    for name, default, text in (
+        ("--tflops", 25.0, "useful float32 work of a GPU, beside launching"),
+        ("--step-ms", 20.0, "what a step takes besides; about 10 with KernelMapsAhead"),
+        ("--dense-tflops", 50.0, "the same of the dense twin, in TF32"),
+        ("--dense-step-ms", 4.0, "and what its step takes besides"),
+    ):
+        parser.add_argument(
+            name, type=_rate, default=default, help=f"{text}; default: {default:g}, {measured}"
+        )
     parser.add_argument("--efficiency", type=_share, default=0.9, help="on several; default: 0.9")
     parser.add_argument("--price", type=_rate, help="of an hour of a GPU")
     parser.add_argument("--no-measure", action="store_true", help="do not time steps here")
@@ -201,17 +220,31 @@ def _learning_rate(config: Mapping[str, Any]) -> float | None:
     return float(rate) if isinstance(rate, (int, float)) else None
 
 
-def _verdict(costs: tuple[Cost, Cost], row: Row) -> str:
+def _verdict(costs: tuple[Cost, Cost], row: Row, launching: bool) -> str:
     sparse, dense = costs
     saved, ratio = 1 - sparse.training / dense.training, dense.training / sparse.training
     text = (
         f"\nOn these data sparsity saves {saved:.1%} of the multiply-adds: {ratio:.1f} times fewer "
         f"than the dense twin. On {row.devices} GPU{'s' if row.devices > 1 else ''} the run takes "
-        f"{_duration(row.hours)} instead of {_duration(row.dense_hours)}"
+        f"{_duration(row.hours)} instead of {_duration(row.dense_hours)}."
     )
-    if ratio < 2:
-        text += ".\nThat is little: dense engines reach higher rates, so measure both (spcnn bench)"
+    if launching:
+        text += "\nMost of a sparse step is spent launching it: larger batches cost little more."
+    if row.hours > 0.8 * row.dense_hours:
+        text += "\nThat is little or nothing gained: measure both (spcnn bench --device cuda)."
     return (
-        f"{text}.\nAssumed: the dense twin reaches the same rate, loading keeps up, every GPU has "
-        "its own batch,\nand the learning rate grows with their number (linear rule; warm up)."
+        f"{text}\nAssumed: loading keeps up, every GPU has its own batch, and the learning rate "
+        "grows with\ntheir number (linear rule; warm up)."
     )
+
+
+def _short_runs(rows: Sequence[Row], epochs: int, config: Mapping[str, Any]) -> list[str]:
+    """Return a line for each row with so few steps that its learning rate makes no sense."""
+    model = config.get("model") or {}
+    warmup = int((model.get("init_args") or model).get("warmup_steps") or 0)
+    return [
+        f"On {row.devices} GPUs the run has {row.steps * epochs:,} steps, not many more than the "
+        f"{warmup:,} of warmup_steps: take a smaller batch on each, or more epochs."
+        for row in rows
+        if row.steps * epochs < 5 * warmup
+    ]

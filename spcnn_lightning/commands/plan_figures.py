@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.modules.counting import LayerCount, count_layers
@@ -82,6 +82,22 @@ def sparse_batches(loader: Any, samples: int) -> list[SparseBatch]:
     return batches
 
 
+class Speed(NamedTuple):
+    """How fast a device trains.
+
+    Attributes:
+        macs: Useful multiply-adds a second, beside launching.
+        step: Seconds that a step takes whatever is in it: a host has to launch it.
+    """
+
+    macs: float
+    step: float = 0.0
+
+    def seconds(self, macs: float) -> float:
+        """Return how long a step of so many multiply-adds takes."""
+        return self.step + macs / self.macs
+
+
 def plan_rows(
     costs: tuple[Cost, Cost],
     samples: int,
@@ -89,7 +105,7 @@ def plan_rows(
     batch_size: int,
     learning_rate: float | None,
     devices: Sequence[int],
-    macs_a_second: float,
+    speeds: tuple[Speed, Speed],
     efficiency: float,
 ) -> list[Row]:
     """Return what a run of ``epochs`` over ``samples`` takes, for each number of devices.
@@ -103,24 +119,25 @@ def plan_rows(
         batch_size: Of a device.
         learning_rate: For one device; None if it is not known.
         devices: Numbers of devices.
-        macs_a_second: Useful multiply-adds of a device.
+        speeds: Of a device, sparse and dense.
         efficiency: Share of it that is left on more than one device.
     """
     rows = []
     for count in devices:
-        total = macs_a_second * count * (efficiency if count > 1 else 1.0)
         batch = batch_size * count
+        steps = -(-samples // batch)
+        left = efficiency if count > 1 else 1.0
         hours, dense_hours = (
-            samples * epochs * cost.training / total / 3600 if cost.training else 0.0
-            for cost in costs
+            steps * epochs * speed.seconds(cost.training * batch_size) / left / 3600
+            for cost, speed in zip(costs, speeds, strict=True)
         )
         rows.append(
             Row(
                 devices=count,
                 batch=batch,
                 learning_rate=None if learning_rate is None else learning_rate * count,
-                steps=-(-samples // batch),
-                rate=total / costs[0].training if costs[0].training else 0.0,
+                steps=steps,
+                rate=samples * epochs / hours / 3600 if hours else 0.0,
                 hours=hours,
                 dense_hours=dense_hours,
             )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spcnn_lightning.commands.main import main
-from spcnn_lightning.commands.plan_figures import Cost, costs_of, plan_rows, sparse_batches
+from spcnn_lightning.commands.plan_figures import Cost, Speed, costs_of, plan_rows, sparse_batches
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.networks import DeepCNet
 
@@ -46,16 +46,18 @@ def test_as_many_batches_are_read_as_are_needed(samples, batches):
     assert len(sparse_batches(loader, samples)) == batches
 
 
-def test_times_follow_from_the_rate():
+def test_times_follow_from_the_speed():
     costs = Cost(1, 1, 1, 1e9, 1), Cost(1, 1, 1, 5e9, 1)
-    one, four = plan_rows(costs, 1001, 10, 100, 0.1, [1, 4], 1e12, 0.5)
-    assert one.hours == pytest.approx(1001 * 10 * 1e9 / 1e12 / 3600)
-    assert one.dense_hours == pytest.approx(5 * one.hours)
-    assert four.hours == pytest.approx(one.hours / (4 * 0.5))
-    assert (one.rate, four.rate) == (1000, 2000)
+    speeds = Speed(1e12, 0.1), Speed(2e12)
+    one, four = plan_rows(costs, 1001, 10, 100, 0.1, [1, 4], speeds, 0.5)
+    assert one.hours == pytest.approx(11 * 10 * (0.1 + 100 * 1e9 / 1e12) / 3600)
+    assert one.dense_hours == pytest.approx(11 * 10 * 100 * 5e9 / 2e12 / 3600)
+    assert four.hours == pytest.approx(3 * 10 * 0.2 / 0.5 / 3600)
+    assert one.rate == pytest.approx(1001 / 11 / 0.2)
+    assert four.rate == pytest.approx(1001 / 3 / 0.4)
     assert (one.steps, four.steps) == (11, 3)
     assert (four.batch, four.learning_rate) == (400, 0.4)
-    assert plan_rows(costs, 1001, 10, 100, None, [1], 1e12, 0.5)[0].learning_rate is None
+    assert plan_rows(costs, 1001, 10, 100, None, [1], speeds, 0.5)[0].learning_rate is None
 
 
 def test_a_config_is_planned(capsys):
@@ -91,3 +93,20 @@ def test_a_config_without_epochs_is_told_what_to_give(capsys):
     words = ["--trainer.max_epochs", "-1", "--trainer.max_steps", "9", "--samples", "1"]
     assert main(["plan", "--config", "quickstart", "--no-measure", *words]) == 2
     assert "states no max_epochs: give --epochs" in capsys.readouterr().err
+
+
+def test_several_configs_as_for_fit(tmp_path, capsys):
+    (tmp_path / "more.yaml").write_text("model:\n  warmup_steps: 150\ndata:\n  batch_size: 25\n")
+    words = ["--config", "quickstart", "--config", str(tmp_path / "more.yaml"), "--no-measure"]
+    assert main(["plan", *words, "--samples", "9", "--epochs", "1", "--gpus", "1,4"]) == 0
+    out = capsys.readouterr().out
+    assert "batch 25, 1 epochs" in out
+    assert "Most of a sparse step is spent launching it" in out
+    assert "That is little or nothing gained" in out
+    assert "On 1 GPUs the run has 270 steps, not many more than the 150 of warmup_steps" in out
+    words += ["--step-ms", "0.001", "--dense-tflops", "1"]
+    assert main(["plan", *words, "--samples", "9", "--epochs", "30", "--gpus", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "launching" not in out
+    assert "nothing gained" not in out
+    assert "warmup_steps" not in out
