@@ -12,6 +12,7 @@ from spcnn_lightning.core.collate import collate
 from spcnn_lightning.core.map_plan import CollateWithMaps, MapPlan
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset
 from spcnn_lightning.datamodules.samplers import EpochBatches
+from spcnn_lightning.datamodules.workers import keep_working
 
 Position = Callable[[], tuple[int, int] | None]
 
@@ -57,6 +58,7 @@ class EpochLoader:
             persistent_workers=persistent_workers and num_workers > 0,
             pin_memory=pin_memory,
             prefetch_factor=prefetch_factor if num_workers > 0 else None,
+            worker_init_fn=keep_working,
             # Its own, so that loading never draws from the generator that training draws from.
             generator=torch.Generator(),
         )
@@ -114,9 +116,9 @@ class _LateIterator:
 
 def _check_agreement(saved: dict[str, Any], own: dict[str, Any], skip: int) -> None:
     changed = [
-        f"{name} was {saved[name]}, is {own[name]}"
-        for name in own
-        if name in saved and saved[name] != own[name]
+        f"{name} was {saved.get(name, 'not set')}, is {own.get(name, 'not set')}"
+        for name in sorted({*own, *saved})
+        if saved.get(name) != own.get(name)
     ]
     if changed:
         raise ValueError(

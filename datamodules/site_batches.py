@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset, PreparedBatch
 from spcnn_lightning.datamodules.randomness import seeded_order
 from spcnn_lightning.datamodules.samplers import ORDER_STREAM, EpochBatches
+from spcnn_lightning.datamodules.workers import keep_working
 
 _COUNTED_TOGETHER = 256
 
@@ -128,6 +129,7 @@ def count_sites(
         batch_sampler=[chosen[start : start + _COUNTED_TOGETHER] for start in starts],
         collate_fn=_sites_of,
         num_workers=num_workers,
+        worker_init_fn=keep_working,
         generator=torch.Generator(),  # its own: training draws from the other one
     )
     return np.concatenate([np.zeros(0, np.int64), *(counts.numpy() for counts in loader)])

@@ -26,6 +26,7 @@ from spcnn_lightning.datamodules.loader import EpochLoader
 from spcnn_lightning.datamodules.parts import Parts, Source, require_words
 from spcnn_lightning.datamodules.samplers import EpochBatches, EpochBatchSampler, EpochSampler
 from spcnn_lightning.datamodules.site_batches import SiteBatchSampler, count_sites
+from spcnn_lightning.datamodules.workers import keep_working
 
 T = TypeVar("T")
 
@@ -207,6 +208,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             collate_fn=collate,
+            worker_init_fn=keep_working,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -294,8 +296,8 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
 
         Else every process counts a part, in its workers.
         """
-        counted = self._site_counts
-        if counted is None or counted.digest != _digest(self._parts["train"]):
+        counted, digest = self._site_counts, _digest(self._parts.source, self._parts["train"])
+        if counted is None or counted.digest != digest:
             samples = self.evaluation_data("train")
             mine = range(rank, len(samples), world_size)
             counts = torch.zeros(len(samples), dtype=torch.int64)
@@ -305,7 +307,9 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             if self.trainer is not None:
                 strategy = self.trainer.strategy
                 counts = strategy.reduce(counts.to(strategy.root_device), reduce_op="sum")
-            counted = self._site_counts = SiteCounts(counts.cpu(), _digest(self._parts["train"]))
+            counted = self._site_counts = SiteCounts(
+                counts.cpu(), _digest(self._parts.source, self._parts["train"])
+            )
         return counted.counts.numpy()
 
     def _position(self) -> tuple[int, int] | None:
@@ -316,9 +320,18 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
-def _digest(samples: LabelledSamples[Any]) -> str:
-    """Return another text for other labels or another order."""
-    return hashlib.sha256(np.ascontiguousarray(samples.labels).tobytes()).hexdigest()
+def _digest(source: object, samples: LabelledSamples[Any]) -> str:
+    """Return another text for another source, other samples of it, or another order."""
+    digest = hashlib.sha256(repr(_described(source)).encode())
+    digest.update(np.ascontiguousarray(samples.labels).tobytes())
+    digest.update(np.ascontiguousarray(getattr(samples, "indices", ())).tobytes())
+    return digest.hexdigest()
+
+
+def _described(source: object) -> tuple[Any, ...]:
+    """Return class and arguments of a source, and of a source in it."""
+    inner = [_described(value) for value in vars(source).values() if hasattr(value, "class_names")]
+    return type(source).__qualname__, sorted(plain_arguments(source).items()), inner
 
 
 def plain_arguments(part: object) -> dict[str, Any]:

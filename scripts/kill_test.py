@@ -2,10 +2,11 @@
 
     python scripts/kill_test.py --kills 20 --processes 2
 
-One run is left alone. Another of the same config, which writes a checkpoint after every step, is
+One run is left alone. Another of the same config, which writes a checkpoint every other step, is
 killed with all its processes some random time after it has begun to write checkpoints, and resumed
 with `--ckpt_path last`, until it has been killed so often; then it may end. The weights of both
-must be equal, and no life may begin before the last complete checkpoint.
+must be equal, no life may begin before the last complete checkpoint, and the shards that they read,
+in workers, must not have changed.
 
 In float64, for two unbroken runs may already differ in the last bit, where matrices lie in memory
 aligned differently, and float32 makes percents of that in some hundred steps.
@@ -24,6 +25,9 @@ from pathlib import Path
 import torch
 import yaml
 
+from spcnn_lightning.datamodules import PenDigits8, Shards
+from spcnn_lightning.datamodules.preparing import prepare
+
 CONFIG = {
     "seed_everything": 1,
     "trainer": {
@@ -32,7 +36,7 @@ CONFIG = {
         "enable_progress_bar": False,
         "log_every_n_steps": 1,
         "limit_val_batches": 2,
-        "callbacks": [{"class_path": "LastCheckpoint", "init_args": {"every_n_steps": 1}}],
+        "callbacks": [{"class_path": "LastCheckpoint", "init_args": {"every_n_steps": 2}}],
     },
     "model": {
         "class_path": "in_double.InDouble",
@@ -41,12 +45,22 @@ CONFIG = {
                 "class_path": "DeepCNet",
                 "init_args": {"levels": 3, "width": 16, "dropout": 0.5},
             },
-            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01}},
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.002}},
+            "lr_scheduler": {
+                "class_path": "torch.optim.lr_scheduler.ExponentialLR",
+                "init_args": {"gamma": 0.8},
+            },
         },
     },
     "data": {
         "class_path": "HandwritingDataModule",
-        "init_args": {"box": 8, "batch_size": 100, "sites_per_batch": 2500},
+        "init_args": {
+            "source": {"class_path": "Shards", "init_args": {"root": "../shards"}},
+            "box": 8,
+            "batch_size": 100,
+            "sites_per_batch": 2500,
+            "num_workers": 1,
+        },
     },
 }
 
@@ -119,6 +133,7 @@ def main() -> None:
             (folder / "run.yaml").write_text(yaml.safe_dump(CONFIG))
             (folder / "in_double.py").write_text(MODULE)
         unbroken, killed = folders
+        prepare(PenDigits8(), Path(place, "shards"), {})
         assert start(unbroken, arguments.processes).wait() == 0, (unbroken / "log.txt").read_text()
         steps, halves = [0], 0
         for _ in range(arguments.kills):
@@ -140,6 +155,8 @@ def main() -> None:
             f"those of the unbroken run by at most {difference:.1e}"
         )
         assert difference < 1e-9
+        Shards(Path(place, "shards")).train()  # compares the checksums
+        print("the shards are as they were")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,12 @@
 set -euo pipefail
 run=${RUN:-runs/$SLURM_JOB_ID}
 resume=()
-if compgen -G "$run/lightning_logs/*/checkpoints/last.ckpt" >/dev/null; then
+# Of the logger that a config names, or of none.
+if compgen -G "$run/lightning_logs/*/checkpoints/last.ckpt" >/dev/null ||
+  [ -e "$run/checkpoints/last.ckpt" ]; then
   resume=(--ckpt_path last)
 fi
-exec srun --kill-on-bad-exit=1 spcnn fit "$@" --trainer.default_root_dir "$run" \
-  --trainer.num_nodes "$SLURM_NNODES" --trainer.devices "$SLURM_NTASKS_PER_NODE" "${resume[@]}"
+# srun itself does not take the cores of a task over from sbatch.
+exec srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" spcnn fit "$@" \
+  --trainer.default_root_dir "$run" --trainer.num_nodes "$SLURM_NNODES" \
+  --trainer.devices "$SLURM_NTASKS_PER_NODE" ${resume[@]+"${resume[@]}"}

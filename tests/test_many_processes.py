@@ -64,12 +64,14 @@ SRUN = """
 import os, signal, subprocess, sys
 tasks = [
     subprocess.Popen(
-        sys.argv[2:],
+        [word for word in sys.argv[1:] if not word.startswith(("--kill", "--cpus"))],
         env={**os.environ, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": "0"},
+        start_new_session=True,
     )
     for rank in map(str, range(int(os.environ["SLURM_NTASKS"])))
 ]
-signal.signal(signal.SIGUSR1, lambda number, _: [task.send_signal(number) for task in tasks])
+# SLURM signals all processes of a step: workers, too.
+signal.signal(signal.SIGUSR1, lambda number, _: [os.killpg(task.pid, number) for task in tasks])
 sys.exit(max(abs(task.wait()) for task in tasks))
 """
 

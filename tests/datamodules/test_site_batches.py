@@ -183,3 +183,30 @@ def test_a_checkpoint_brings_what_was_counted(monkeypatch):
     other.load_state_dict(state)
     other.train_dataloader()
     assert counted == [1]
+
+
+def test_counts_of_other_samples_with_the_same_labels_are_not_taken(monkeypatch):
+    """Each writer of the source writes all classes in the same order."""
+    counted = []
+    monkeypatch.setattr(
+        sparse_datamodule, "count_sites", lambda *a: counted.append(1) or count_sites(*a)
+    )
+
+    def module(source_seed=0, **arguments):
+        source = SimulatedHanzi(5, train_writers=6, test_writers=1, seed=source_seed)
+        data = HandwritingDataModule(source, box=16, sites_per_batch=3000, seed=1, **arguments)
+        data.setup("fit")
+        return data
+
+    first = module(validation_writers=[0])
+    first.train_dataloader()
+    state = first.state_dict()
+    for other, recounts in (
+        (module(validation_writers=[0]), 0),
+        (module(validation_writers=[1]), 1),
+        (module(9, validation_writers=[0]), 1),
+    ):
+        counted.clear()
+        other.load_state_dict(state)
+        other.train_dataloader()
+        assert len(counted) == recounts
