@@ -141,9 +141,9 @@ def draw(points: list[Point], path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = plt.subplots(figsize=(7.5, 4))
     ways = sorted({point.way for point in points})
     depths = sorted({way[-6:] for way in ways})
     for way in ways:
@@ -156,9 +156,11 @@ def draw(points: list[Point], path: Path) -> None:
         axes.plot([p[0] for p in same], [p[3] for p in same], "o", color=colour, markersize=3)
     axes.set(xscale="log", yscale="log", xlabel="minutes of training, one thread")
     axes.set(ylabel="test error in %")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-    axes.legend(fontsize="small")
+    times = sorted({point.minutes for point in points})
+    axes.set_xticks(times, [f"{time:g}" for time in times])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3, which="both")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
