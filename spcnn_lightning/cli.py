@@ -156,6 +156,15 @@ class SpcnnCLI(LightningCLI):
                 f"give --ckpt_path best, last or a file"
             )
 
+    def before_fit(self) -> None:
+        """Warn if a launcher started several processes that will not know of each other."""
+        started = os.environ.get("WORLD_SIZE", "1")
+        if started != "1" and self.trainer.world_size == 1:
+            rank_zero_warn(
+                f"WORLD_SIZE is {started}, but this run has one process: each process trains for "
+                "itself; give --trainer.devices, --trainer.num_nodes and --trainer.strategy ddp"
+            )
+
     def after_fit(self) -> None:
         """Say where the checkpoints lie, and what to type next."""
         found = [

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import spcnn_lightning
+from spcnn_lightning.cli import SpcnnCLI
 from spcnn_lightning.commands import main as program
 from spcnn_lightning.commands.configs import ConfigNotFoundError, find_config, with_found_configs
 from spcnn_lightning.core.errors import DataError
@@ -143,3 +145,14 @@ def test_a_config_that_is_nowhere_is_answered_with_the_names_that_ship(tmp_path,
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigNotFoundError, match=f"'{name}'.*quickstart"):
         find_config(name)
+
+
+@pytest.mark.parametrize(("started", "world_size", "warns"), [("2", 1, True), ("2", 2, False)])
+def test_processes_that_will_not_know_of_each_other(started, world_size, warns, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", started)
+    cli = SimpleNamespace(trainer=SimpleNamespace(world_size=world_size))
+    if warns:
+        with pytest.warns(UserWarning, match="each process trains for itself; give"):
+            SpcnnCLI.before_fit(cli)
+    else:
+        SpcnnCLI.before_fit(cli)
