@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from spcnn_lightning.core.collate import collate
+from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.core.map_plan import CollateWithMaps, MapPlan
 from spcnn_lightning.datamodules.batch_dataset import BatchDataset
 from spcnn_lightning.datamodules.samplers import EpochBatches
@@ -121,7 +122,7 @@ def _check_agreement(saved: dict[str, Any], own: dict[str, Any], skip: int) -> N
         if saved.get(name) != own.get(name)
     ]
     if changed:
-        raise ValueError(
+        raise DataError(
             f"cannot go on after {skip} batches of an epoch: {'; '.join(changed)}, so other "
             "samples would be skipped than were trained on; resume with the same settings, or from "
             "a checkpoint saved at the end of an epoch"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -114,6 +115,12 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             split_seed,
             check,
         )
+        self._split = {
+            "validation_fraction": validation_fraction,
+            "validation_writers": validation_writers,
+            "split_seed": split_seed,
+            "train_on_all": train_on_all,
+        }
         self._site_counts: SiteCounts | None = None
         self._loaders: WeakSet[EpochLoader] = WeakSet()
 
@@ -217,6 +224,7 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
         return {
             "seed": self._run_seed(),
             "class_names": list(self.class_names),
+            "split": dict(self._split),
             "site_counts": None if counted is None else counted._asdict(),
             **self.settings(),
         }
@@ -246,6 +254,13 @@ class SparseDataModule(LightningDataModule, ABC, Generic[T]):
             )
         if self.seed is None:
             self._seed_in_use = state_dict["seed"]
+        split = state_dict.get("split", self._split)
+        fits = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        if fits and split != self._split:
+            rank_zero_warn(
+                f"the run that is resumed held validation samples out by {split}, this one does by "
+                f"{self._split}: samples that it trained on may be among the validation data now"
+            )
         if state_dict.get("site_counts") is not None:
             self._site_counts = SiteCounts(**state_dict["site_counts"])
 

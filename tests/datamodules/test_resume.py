@@ -1,12 +1,16 @@
 """A run that is interrupted and resumed sees the batches that an unbroken run sees."""
 
 import hashlib
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
+from spcnn_lightning.core.errors import DataError
 from spcnn_lightning.datamodules import HandwritingDataModule
 
 EPOCHS, BATCHES = 3, 6
@@ -148,6 +152,29 @@ def test_resuming_in_mid_epoch_with_another_batch_size_is_refused(fit, tmp_path)
     fit(die_after=4, saver=saver)
     with pytest.raises(ValueError, match="after 4 batches of an epoch: batch_size was 9, is 10"):
         fit(resume=str(tmp_path / "last.ckpt"), data_settings={"batch_size": 10})
+
+
+def test_resuming_in_mid_epoch_with_another_kind_of_batches_is_refused(fit, tmp_path):
+    saver = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_last=True)
+    fit(die_after=4, saver=saver)
+    message = "batch_size was 9, is not set; .*sites_per_batch was not set, is 400"
+    with pytest.raises(DataError, match=message):
+        fit(resume=str(tmp_path / "last.ckpt"), data_settings={"sites_per_batch": 400})
+
+
+@pytest.mark.parametrize("function", [TrainerFn.FITTING, TrainerFn.TESTING])
+def test_resuming_with_another_split_warns(few_digits, function):
+    first = HandwritingDataModule(few_digits, split_seed=1)
+    first.setup("fit")
+    second = HandwritingDataModule(few_digits, split_seed=8)
+    second.trainer = SimpleNamespace(state=SimpleNamespace(fn=function))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        second.load_state_dict(first.state_dict())
+    told = [str(w.message) for w in caught]
+    assert any("may be among the validation data now" in text for text in told) is (
+        function is TrainerFn.FITTING
+    )
 
 
 def test_overfitting_sees_the_same_samples_in_every_epoch(fit, few_digits):
