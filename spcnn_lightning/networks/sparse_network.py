@@ -136,7 +136,9 @@ class SparseNetwork(nn.Module):
 
     def forward(self, batch: SparseBatch) -> Tensor:
         """Return logits, shape (B, num_classes)."""
-        if self.fills and type(self).forward_features is SparseNetwork.forward_features:
+        own = type(self).forward_features is not SparseNetwork.forward_features
+        # Another readout may ask which sites are active.
+        if self.fills and not own and type(self.readout) is Readout:
             field = self._features(batch, fill=True)
         else:
             field = self.forward_features(batch)

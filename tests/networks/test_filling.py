@@ -94,6 +94,21 @@ def test_nothing_is_filled_before_a_layer_that_asks_which_sites_are_active(layer
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_another_readout_may_ask_which_sites_are_active(filled):
+    class MeanOfActive(nn.Module):
+        mode = "mean"
+
+        def forward(self, batch):
+            return batch.features.mean(0, keepdim=True).expand(batch.batch_size, -1)
+
+    net = SparseNetwork([SparseConv(2, 4, (3, 3))], 4, 3, 2, (24, 24), "mean")
+    net(batch_at(0.2))
+    assert filled == [True]
+    net.readout = MeanOfActive()
+    net(batch_at(0.2))
+    assert filled == [True]
+
+
 def test_dropout_and_autocast(filled):
     net, batch = DeepCNet(3, 16, 2, 5, dropout=0.5), batch_at(0.2)
     found = gradients(net, batch)
