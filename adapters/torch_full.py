@@ -15,8 +15,6 @@ from spcnn_lightning.core.geometry import Activity, ConvGeometry
 
 DTYPES = (torch.float32, torch.bfloat16)
 """In which torch's dense convolutions on CPUs are fast."""
-MOST_SITES = 16
-"""A field may have at most so many sites for each active one."""
 SAMPLES = 4
 """So many samples are looked at, from all of the batch."""
 
@@ -39,10 +37,9 @@ def can_fill(
     ):
         return False
     sites, outputs = active_set.batch_size * active_set.volume, full_outputs(active_set, geometry)
-    if sites > MOST_SITES * active_set.num_sites or active_set.is_full:
-        return False
     _, c_in, c_out = weight.shape
-    return max(sites * c_in, outputs * c_out) <= torch_rows.MAX_BUFFER
+    most = max(sites * c_in, outputs * c_out)
+    return most <= torch_rows.MAX_BUFFER and not active_set.is_full
 
 
 def full_outputs(active_set: ActiveSet, geometry: ConvGeometry) -> int:

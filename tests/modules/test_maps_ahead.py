@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from spcnn_lightning import DeepCNet
+from spcnn_lightning.adapters.torch_backend import TorchBackend
 from spcnn_lightning.core import kernel_map
 from spcnn_lightning.datamodules import ImagePaddingDataModule
 from spcnn_lightning.modules import KernelMapsAhead, SparseClassifier, maps_ahead
@@ -62,6 +63,16 @@ def test_training_gives_the_same_weights_and_builds_no_map_in_a_step(
     assert trainer.datamodule.map_plan is None  # it was for this network
     for name, weight in expected.state_dict().items():
         assert torch.equal(weight, found.state_dict()[name]), name
+
+
+def test_a_plan_has_the_maps_of_fields_that_are_not_filled(
+    make_module: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make_module()
+    expected = plan_for(module)
+    monkeypatch.setattr(TorchBackend, "prefers_full", lambda *operands: True)
+    assert plan_for(module) == expected
+    assert "fills" not in vars(module.network)
 
 
 def test_planning_leaves_no_trace(make_module: Make) -> None:

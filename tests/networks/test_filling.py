@@ -220,6 +220,17 @@ def test_large_fields_are_never_touched(monkeypatch):
     assert not prefers_full(batch, ConvGeometry((3, 3)))
 
 
+@pytest.mark.parametrize(
+    "geometry",
+    [ConvGeometry((3, 3)), ConvGeometry((2, 3), (1, 2)), ConvGeometry((3, 2), dilation=(3, 5))],
+)
+def test_the_share_of_outputs_is_that_of_the_kernel_map(geometry):
+    sites = batch_at(0.02, samples=4).active_set
+    output = kernel_map(sites, geometry).output
+    exact = output.num_sites / (output.batch_size * output.volume)
+    assert torch_full.share_of_outputs(sites, geometry) == pytest.approx(exact, rel=1e-6)
+
+
 def test_samples_from_all_of_the_batch_decide():
     mask = torch.zeros(12, 24, 24, dtype=torch.bool)
     mask[:4] = True
