@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spcnn_lightning.adapters.torch_rows import gathered
+from spcnn_lightning.adapters.torch_rows import Windows, lanes_of
 from spcnn_lightning.adapters.torch_ways import gradients
+from spcnn_lightning.compiled.threads import in_lanes
 from spcnn_lightning.core.kernel_map import KernelMap
 
 
@@ -35,11 +36,16 @@ class GatherWithGround(torch.autograd.Function):
         taps, c_in, c_out = weight.shape
         matrix, table = weight.reshape(taps * c_in, c_out), kernel_map.windows
         rows, out = torch.cat([x, ground[None]]), x.new_empty(len(table), c_out)
-        for part, windows in gathered(rows, table, complete=True):
-            if bias is None:
-                torch.mm(windows, matrix, out=out[part])
-            else:
-                torch.addmm(bias, windows, matrix, out=out[part])
+        windows = Windows(rows, table, complete=True)
+
+        def of_lane(lane: slice) -> None:
+            for part, block in windows.blocks(lane):
+                if bias is None:
+                    torch.mm(block, matrix, out=out[part])
+                else:
+                    torch.addmm(bias, block, matrix, out=out[part])
+
+        in_lanes(of_lane, lanes_of(len(table), x.device))
         new_ground = out[-1].clone()
         return out.resize_(len(out) - 1, c_out), new_ground  # a view could not be changed in place
 

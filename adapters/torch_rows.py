@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from spcnn_lightning.compiled import compiled_for
+from spcnn_lightning.compiled.threads import has_lanes, in_lanes, num_threads
 
 MAX_BUFFER = 2**26
 """Most numbers in a buffer; a larger one is never built."""
-CACHE_BLOCK = 2**18
-"""Numbers in a block for each thread on a CPU, so that it stays in the cache: 1 MiB in float32."""
+CACHE_BLOCK = 2**19
+"""Numbers in a block for each thread on a CPU, so that it stays in the cache: 2 MiB in float32."""
 LEAST_ROWS = 256
 """Rows of a block on a CPU; a matrix product of fewer is slow."""
 
@@ -35,13 +38,19 @@ def gradients_over_inputs(
     """Return both gradients from one gathering: of the outputs that an input reaches."""
     taps, c_in, c_out = weight.shape
     grad_x = torch.empty_like(x) if wants_x else None
-    sums, matrix = Sums(x.dtype), side_by_side(weight).T
-    for part, spread in gathered(grad, table):
-        if grad_x is not None:
-            torch.mm(spread, matrix, out=grad_x[part])
-        if wants_weight:
-            sums.add(x[part], spread)
-    grad_w = sums.total.view(c_in, taps, c_out).transpose(0, 1) if wants_weight else None
+    spread, matrix = Windows(grad, table), side_by_side(weight).T
+
+    def of_lane(lane: slice) -> Sums:
+        sums = Sums(x.dtype)
+        for part, block in spread.blocks(lane):
+            if grad_x is not None:
+                torch.mm(block, matrix, out=grad_x[part])
+            if wants_weight:
+                sums.add(x[part], block)
+        return sums
+
+    found = in_lanes(of_lane, lanes_of(len(x), x.device, c_in if wants_weight else 1))
+    grad_w = total(found).view(c_in, taps, c_out).transpose(0, 1) if wants_weight else None
     return grad_x, grad_w
 
 
@@ -56,30 +65,38 @@ def project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> T
     """
     taps = sources.shape[1]
     channels = matrix.shape[1] // taps
-    step = rows_of_a_block(len(rows), matrix.shape[1], rows.device)
-    parts = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
     wide = rows.new_empty(0, dtype=dtype_of_sums(rows))
     if compiled_for(targets.numel() * channels, wide):
         from spcnn_lightning.compiled import adding
 
         if adding.in_order(sources, len(rows)):
-            block = rows.new_empty(step, matrix.shape[1])
-            out, wide = wide.new_zeros(len(sources), channels), block
-            if rows.dtype is torch.float16:
-                wide = block.float()
-            add = adding.Adder(wide, targets, out)
-            for part in parts:
-                torch.mm(rows[part], matrix, out=block[: part.stop - part.start])
-                if wide is not block:
-                    wide.copy_(block)
-                add(part)
+            out = wide.new_zeros(len(sources), channels)
+            lanes = adding.lanes(targets, len(sources), threads_for(len(rows), rows.device))
+            in_lanes(partial(_project_and_add, rows, matrix, targets, out), lanes)
             return out.to(rows.dtype)
     projected = rows.new_empty(len(rows) * taps + 1, channels)
     whole = projected[:-1].view(len(rows), -1)
-    for part in parts:
+    for part in blocks_of(slice(0, len(rows)), matrix.shape[1], rows.device):
         torch.mm(rows[part], matrix, out=whole[part])
     projected[-1] = 0
     return _sum_of_rows(projected, _places(sources, len(rows)))
+
+
+def _project_and_add(
+    rows: Tensor, matrix: Tensor, targets: Tensor, out: Tensor, lane: slice
+) -> None:
+    """Add the products of the rows of a lane to the windows that have them."""
+    from spcnn_lightning.compiled.adding import Adder
+
+    parts = list(blocks_of(lane, matrix.shape[1], rows.device))
+    block = rows.new_empty(max(part.stop - part.start for part in parts), matrix.shape[1])
+    wide = block.float() if rows.dtype is torch.float16 else block
+    add = Adder(wide, targets, out)
+    for part in parts:
+        torch.mm(rows[part], matrix, out=block[: part.stop - part.start])
+        if wide is not block:
+            wide.copy_(block)
+        add(part)
 
 
 class Sums:
@@ -98,11 +115,13 @@ class Sums:
         else:
             self.sums += left.T @ right
 
-    @property
-    def total(self) -> Tensor:
-        """The sum, in the dtype of the products; there must be one product at least."""
-        assert self.sums is not None
-        return self.sums.to(self.dtype)
+
+def total(of_lanes: list[Sums]) -> Tensor:
+    """Return the sum of all lanes in the dtype of the products; each must have one product."""
+    sums = [lane.sums for lane in of_lanes if lane.sums is not None]
+    for other in sums[1:]:
+        sums[0] += other
+    return sums[0].to(of_lanes[0].dtype)
 
 
 def add_rows(out: Tensor, targets: Tensor, rows: Tensor) -> None:
@@ -121,41 +140,73 @@ def dtype_of_sums(rows: Tensor) -> torch.dtype:
     return rows.dtype if rows.dtype.itemsize >= 4 else torch.float32
 
 
-def gathered(
-    rows: Tensor, table: Tensor, step: int | None = None, complete: bool = False
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of ``rows[table]``, shape (step, K * C), with zeros where there is no row.
+class Windows:
+    """The matrix ``rows[table]``, shape (M, K * C), with zeros where there is no row, in blocks.
 
-    A block is overwritten by the next. A table without missing rows is ``complete``.
+    Args:
+        rows: Shape (N, C).
+        table: Shape (M, K): row numbers, or N.
+        complete: Whether the table is known to have no N.
     """
-    taps, channels = table.shape[1], rows.shape[1]
-    bits = rows.contiguous()
-    if rows.element_size() == 2:
-        bits = bits.view(torch.int16)  # gathering moves bits, whatever they mean
-    compiled = compiled_for(table.numel() * channels, bits)
-    if not compiled and not complete:
-        bits = torch.cat([bits, bits.new_zeros(1, channels)])
-    step = step or rows_of_a_block(len(table), taps * channels, rows.device)
-    buffer = bits.new_empty(step, taps * channels)
-    if compiled:
-        from spcnn_lightning.compiled.gathering import Gatherer
 
-        gather = Gatherer(bits, table, buffer)
-    for start in range(0, len(table), step):
-        part = slice(start, min(start + step, len(table)))
-        block = buffer[: part.stop - start]
-        if compiled:
-            gather(part)
-        else:
-            torch.index_select(bits, 0, table[part].reshape(-1), out=block.view(-1, channels))
-        yield part, block.view(rows.dtype)
+    def __init__(self, rows: Tensor, table: Tensor, complete: bool = False) -> None:
+        bits = rows.contiguous()
+        if rows.element_size() == 2:
+            bits = bits.view(torch.int16)  # gathering moves bits, whatever they mean
+        self.compiled = compiled_for(table.numel() * rows.shape[1], bits)
+        if not self.compiled and not complete:
+            bits = torch.cat([bits, bits.new_zeros(1, rows.shape[1])])
+        self.bits, self.table, self.dtype = bits, table, rows.dtype
+
+    def blocks(self, lane: slice, step: int | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of a lane in blocks, each of which is overwritten by the next."""
+        table, channels = self.table, self.bits.shape[1]
+        width = table.shape[1] * channels
+        step = step or rows_of_a_block(lane.stop - lane.start, width, table.device)
+        buffer = self.bits.new_empty(step, width)
+        if self.compiled:
+            from spcnn_lightning.compiled.gathering import Gatherer
+
+            gather = Gatherer(self.bits, table, buffer)
+        for start in range(lane.start, lane.stop, step):
+            part = slice(start, min(start + step, lane.stop))
+            block = buffer[: part.stop - start]
+            if self.compiled:
+                gather(part)
+            else:
+                wanted = table[part].reshape(-1)
+                torch.index_select(self.bits, 0, wanted, out=block.view(-1, channels))
+            yield part, block.view(self.dtype)
+
+
+def lanes_of(rows: int, device: torch.device, least: int = 1) -> list[slice]:
+    """Return parts of the rows for `in_lanes`, of ``least`` rows each; all in one if too short."""
+    count = threads_for(rows, device, least)
+    bounds = [rows * number // count for number in range(count + 1)]
+    return [slice(*ends) for ends in pairwise(bounds)]
+
+
+def threads_for(rows: int, device: torch.device, least: int = 1) -> int:
+    """Return the number of threads if each gets ``least`` rows and a block, else one.
+
+    Torch then gives its threads to each operation.
+    """
+    enough = rows >= num_threads() * max(least, LEAST_ROWS)
+    return num_threads() if enough and has_lanes(device) else 1
+
+
+def blocks_of(lane: slice, width: int, device: torch.device) -> Iterator[slice]:
+    """Yield parts of a lane of rows, of so many numbers each, that are done at once."""
+    step = rows_of_a_block(lane.stop - lane.start, width, device)
+    for start in range(lane.start, lane.stop, step):
+        yield slice(start, min(start + step, lane.stop))
 
 
 def rows_of_a_block(rows: int, width: int, device: torch.device) -> int:
     """Return how many of the rows, of so many numbers each, are done at once."""
     if device.type != "cpu":
         return max(1, min(rows, MAX_BUFFER // width))
-    return max(1, min(rows, max(LEAST_ROWS, CACHE_BLOCK * torch.get_num_threads() // width)))
+    return max(1, min(rows, max(LEAST_ROWS, CACHE_BLOCK * num_threads() // width)))
 
 
 def _sum_of_rows(rows: Tensor, index: Tensor) -> Tensor:

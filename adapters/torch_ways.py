@@ -11,14 +11,17 @@ from torch.autograd.function import once_differentiable
 from spcnn_lightning.adapters import torch_rows
 from spcnn_lightning.adapters.torch_rows import (
     Sums,
+    Windows,
     add_rows,
     dtype_of_sums,
-    gathered,
     gradients_over_inputs,
+    lanes_of,
     project,
     rows_of_a_block,
     side_by_side,
+    total,
 )
+from spcnn_lightning.compiled.threads import in_lanes
 from spcnn_lightning.core.kernel_map import KernelMap
 
 
@@ -57,8 +60,13 @@ class GatherFirst(_OverWindows):
         taps, c_in, c_out = weight.shape
         table, _ = _tables(kernel_map, transposed)
         matrix, out = weight.reshape(taps * c_in, c_out), x.new_empty(len(table), c_out)
-        for part, windows in gathered(x, table):
-            torch.mm(windows, matrix, out=out[part])
+        windows = Windows(x, table)
+
+        def of_lane(lane: slice) -> None:
+            for part, block in windows.blocks(lane):
+                torch.mm(block, matrix, out=out[part])
+
+        in_lanes(of_lane, lanes_of(len(table), x.device))
         return out
 
 
@@ -79,7 +87,8 @@ class ByTap(torch.autograd.Function):
         out = x.new_zeros(rows_out_count, weight.shape[2], dtype=dtype_of_sums(x))
         for source, target, w in zip(*ctx.pairs, weight, strict=True):
             step = rows_of_a_block(len(source), max(w.shape), x.device)
-            for part, rows in gathered(x, source[:, None], step, complete=True):
+            windows = Windows(x, source[:, None], complete=True)
+            for part, rows in windows.blocks(slice(0, len(source)), step):
                 add_rows(out, target[part], rows @ w)
         return out.to(x.dtype)
 
@@ -93,15 +102,17 @@ class ByTap(torch.autograd.Function):
         grad_w = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for tap, (source, target) in enumerate(zip(*ctx.pairs, strict=True)):
             step = rows_of_a_block(len(source), max(weight.shape[1:]), x.device)
-            inputs = gathered(x, source[:, None], step, complete=True)
+            every = slice(0, len(source))
+            inputs = Windows(x, source[:, None], complete=True).blocks(every, step)
             sums = Sums(x.dtype)
-            for part, rows in gathered(grad, target[:, None], step, complete=True):
+            windows = Windows(grad, target[:, None], complete=True)
+            for part, rows in windows.blocks(every, step):
                 if grad_x is not None:
                     add_rows(grad_x, source[part], rows @ weight[tap].T)
                 if grad_w is not None:
                     sums.add(next(inputs)[1], rows)
             if grad_w is not None and len(source):
-                grad_w[tap] = sums.total
+                grad_w[tap] = total([sums])
         return None if grad_x is None else grad_x.to(x.dtype), grad_w, None, None
 
 
@@ -139,8 +150,14 @@ def gradients(
     if wants_x:
         grad_x = project(grad, weight.reshape(-1, c_out).T, to_outputs, to_inputs)
     if wants_weight:
-        sums = Sums(x.dtype)
-        for part, windows in gathered(x, to_inputs):
-            sums.add(windows, grad[part])
-        grad_w = sums.total.view(weight.shape)
+        windows = Windows(x, to_inputs)
+
+        def of_lane(lane: slice) -> Sums:
+            sums = Sums(x.dtype)
+            for part, block in windows.blocks(lane):
+                sums.add(block, grad[part])
+            return sums
+
+        lanes = lanes_of(len(to_inputs), x.device, least=c_out)
+        grad_w = total(in_lanes(of_lane, lanes)).view(weight.shape)
     return grad_x, grad_w

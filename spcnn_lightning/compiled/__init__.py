@@ -17,12 +17,14 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from spcnn_lightning.compiled.threads import in_lanes, num_threads
 
 WHEN = {"": None, "at_once": 0, "never": math.inf}
 """What SPCNN_COMPILE may say."""
@@ -98,21 +100,9 @@ def in_pieces(kernel: Callable[..., None], rows: int, numbers: int, *arguments: 
         arguments: Tensors are handed over as NumPy arrays.
     """
     arrays = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments]
-    threads = max(1, min(torch.get_num_threads(), numbers // WORTH_A_THREAD, rows))
+    threads = max(1, min(num_threads(), numbers // WORTH_A_THREAD, rows))
     bounds = [rows * piece // threads for piece in range(threads + 1)]
-    waiting = [
-        _threads(threads - 1).submit(kernel, *arrays, first, end)
-        for first, end in zip(bounds[1:-1], bounds[2:], strict=True)
-    ]
-    kernel(*arrays, bounds[0], bounds[1])
-    for piece in waiting:
-        piece.result()
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="spcnn")
-
-
-if hasattr(os, "register_at_fork"):  # the threads do not live on in the child
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+    in_lanes(
+        lambda piece: kernel(*arrays, piece.start, piece.stop),
+        [slice(*ends) for ends in pairwise(bounds)],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from spcnn_lightning.compiled import in_pieces
+
+LONGEST_LANE = 1.3
+"""Times its share of the rows; with longer ones, threads had better share each operation."""
 
 _compile: Any = numba.njit(cache=True, nogil=True)
 
@@ -24,6 +28,31 @@ def in_order(sources: Tensor, rows: int) -> bool:
         rows: How many there are.
     """
     return bool(_in_order(sources.numpy(), rows))
+
+
+def lanes(targets: Tensor, windows: int, count: int) -> list[slice]:
+    """Return about equal parts of the rows that share no window, or one part if there are none.
+
+    Rows are listed sample by sample as a rule, and samples share no window.
+
+    Args:
+        targets: int64, shape (N, K): the window that has a row at a tap, or ``windows``.
+        windows: How many there are.
+        count: How many parts to look for.
+    """
+    rows = len(targets)
+    whole = [slice(0, rows)]
+    if count == 1:
+        return whole
+    starts = np.empty(rows, np.bool_)
+    _find_starts(targets.numpy(), windows, starts)
+    (places,) = starts.nonzero()
+    wanted = rows * np.arange(1, count) // count
+    cuts = places[np.abs(places[:, None] - wanted).argmin(0)] if len(places) else wanted[:0]
+    bounds = [0, *np.unique(cuts).tolist(), rows]
+    found = [slice(*ends) for ends in pairwise(bounds) if ends[0] < ends[1]]
+    longest = max(part.stop - part.start for part in found)
+    return found if longest * count <= LONGEST_LANE * rows else whole
 
 
 class Adder:
@@ -48,6 +77,22 @@ class Adder:
         targets, channels = self.targets[part], self.out.shape[1]
         numbers = targets.size * channels
         in_pieces(self.add, channels, numbers, self.block, targets, self.out)
+
+
+@_compile
+def _find_starts(targets, windows, starts):  # type: ignore[no-untyped-def]
+    """Say of each row whether no window of it or of a later row is one of an earlier row."""
+    first, later = np.empty(len(targets), np.int64), windows
+    for n in range(len(targets) - 1, -1, -1):
+        for tap in range(targets.shape[1]):
+            later = min(later, targets[n, tap])
+        first[n] = later
+    earlier = -1
+    for n in range(len(targets)):
+        starts[n] = earlier < first[n]
+        for tap in range(targets.shape[1]):
+            if targets[n, tap] < windows:
+                earlier = max(earlier, targets[n, tap])
 
 
 @_compile

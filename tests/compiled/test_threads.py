@@ -1,0 +1,98 @@
+"""Lanes: chains of operations on the threads of torch."""
+
+import multiprocessing
+import threading
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from spcnn_lightning.compiled.threads import has_lanes, in_lanes, num_threads
+
+CPU = torch.device("cpu")
+LANES = [slice(0, 2), slice(2, 3), slice(3, 7)]
+
+
+@pytest.fixture
+def two_threads():
+    own = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(own)
+
+
+def test_every_lane_is_done_once_by_threads_side_by_side(two_threads):
+    meeting = threading.Barrier(2, timeout=30)
+
+    def lane(rows):
+        meeting.wait()
+        return rows, threading.get_native_id(), num_threads()
+
+    found = in_lanes(lane, LANES[:2])
+    assert [rows for rows, *_ in found] == LANES[:2]
+    assert len({thread for _, thread, _ in found}) == 2
+    assert [threads for *_, threads in found] == [1, 1]
+    assert num_threads() == 2
+
+
+def test_lanes_may_be_more_than_threads(two_threads):
+    assert in_lanes(lambda rows: rows.stop, LANES) == [2, 3, 7]
+    # A lane within a lane gets no threads of its own.
+    inner = in_lanes(lambda rows: in_lanes(lambda part: part.start + rows.start, LANES), LANES)
+    assert inner == [[0, 2, 3], [2, 4, 5], [3, 5, 6]]
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_lanes_write_to_tensors_of_any_mode_and_record_no_gradients(inference, two_threads):
+    with torch.inference_mode(inference):
+        weight = torch.ones(2, 2, requires_grad=not inference)
+        out = torch.zeros(7, 2)
+
+        def lane(rows):
+            torch.mm(torch.ones(7, 2)[rows], weight, out=out[rows])
+
+        in_lanes(lane, LANES)
+        assert torch.equal(out, torch.full((7, 2), 2.0))
+        assert not out.requires_grad
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("failing", LANES)
+def test_a_failing_lane_is_told_after_all_have_ended(failing, two_threads):
+    ended = []
+
+    def lane(rows):
+        if rows == failing:
+            raise MemoryError("no room")
+        ended.append(rows)
+
+    with pytest.raises(MemoryError, match="no room"):
+        in_lanes(lane, LANES)
+    # One thread's later lanes fall with it.
+    assert len(ended) >= len(LANES) - 2
+    assert in_lanes(lambda rows: rows.stop, LANES) == [2, 3, 7]
+
+
+def test_who_watches_operations_sees_all_of_them(two_threads):
+    assert has_lanes(CPU)
+    assert not has_lanes(torch.device("meta"))
+    with FlopCounterMode(display=False):
+        assert not has_lanes(CPU)
+    torch.set_num_threads(1)
+    assert not has_lanes(CPU)
+
+
+def test_lanes_work_in_a_child_process(two_threads):
+    in_lanes(lambda rows: rows, LANES)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_in_child).get(timeout=60) == [2, 3, 7]
+
+
+def _in_child():
+    return in_lanes(lambda rows: rows.stop, LANES)
+
+
+def test_without_openmp_lanes_are_done_one_after_the_other(two_threads, monkeypatch):
+    monkeypatch.setattr("spcnn_lightning.compiled.threads._openmp", lambda: None)
+    assert not has_lanes(CPU)
+    assert in_lanes(lambda rows: rows.stop, LANES) == [2, 3, 7]
