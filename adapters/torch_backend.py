@@ -19,7 +19,7 @@ from spcnn_lightning.adapters.torch_dense import (
     pays_for_weights,
 )
 from spcnn_lightning.adapters.torch_full import can_fill, full_outputs, share_of_outputs
-from spcnn_lightning.adapters.torch_ground import GatherWithGround
+from spcnn_lightning.adapters.torch_ground import GatherWithGround, ProjectWithGround, ground_of
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Capabilities, OpRequest
@@ -43,12 +43,13 @@ class TorchBackend:
     *Gather first*: the windows side by side, then one product; best for few input channels.
     *By tap*: a product for each tap on the pairs alone; best for strided and submanifold maps.
     *Dense box*: torch's dense convolution of the box around the sites; best where the sites fill
-    it, on CPUs alone. Full fields are convolved densely as they are, and *gather first* takes the
-    ground state along (`convolve_with_ground`).
+    it, on CPUs alone. Full fields are convolved densely as they are, and the first two ways take
+    the ground state along (`convolve_with_ground`).
     What the backward pass can gather again is not kept. No temporary of either pass has more
     numbers than the largest of ``torch_rows.MAX_BUFFER`` (256 MiB in float32), the rows of the
     input, those of the output, the weights, ``CACHE_BLOCK`` for each thread, and ``LEAST_ROWS``
-    whole windows, plus one row; kernel maps and tables of row numbers, K a row, come on top.
+    whole windows, plus two rows. Each thread may hold sums for the weights; kernel maps and tables
+    of row numbers, K a row, come on top.
     """
 
     name = "torch"
@@ -102,10 +103,8 @@ class TorchBackend:
             return False
         if _is_dense_convolution(kernel_map, features, weight):
             return True
-        n, m = kernel_map.num_inputs, kernel_map.num_outputs
-        work = _work_of_ways(n, m, kernel_map.num_pairs, weight)
-        way = min(work, key=work.__getitem__)
-        return way is GatherFirst and _better_box(features, weight, kernel_map, work[way]) is None
+        way = _way(features, weight, kernel_map)
+        return way is ProjectFirst or way is GatherFirst
 
     def convolve_with_ground(
         self,
@@ -117,7 +116,8 @@ class TorchBackend:
     ) -> tuple[Tensor, Tensor]:
         """Convolve rows among sites that hold the ground state.
 
-        Full fields are convolved densely as they are; else windows are gathered with it.
+        Full fields are convolved densely as they are; else each sum begins with the new ground
+        state, or windows are gathered with the old one.
 
         Args:
             features: Shape (N, C_in).
@@ -130,10 +130,11 @@ class TorchBackend:
             Rows of shape (M, C_out) and the new ground state, (C_out,), bias included.
         """
         if _is_dense_convolution(kernel_map, features, weight):
-            new_ground = ground @ weight.sum(0)
-            new_ground = new_ground if bias is None else new_ground + bias
+            new_ground = ground_of(ground, weight, bias)
             return convolve_field(features, weight, bias, kernel_map), new_ground
-        found: tuple[Tensor, Tensor] = GatherWithGround.apply(  # type: ignore[no-untyped-call]  # torch's
+        taken = _way(features, weight, kernel_map)
+        way = ProjectWithGround if taken is ProjectFirst else GatherWithGround
+        found: tuple[Tensor, Tensor] = way.apply(  # type: ignore[no-untyped-call]  # torch's
             features, ground, weight, bias, kernel_map
         )
         return found
@@ -147,20 +148,28 @@ class TorchBackend:
             # Still a function of both, so that gradients are zeros and not missing.
             nothing = features[:0].sum() + weight[:0].sum()
             return features.new_zeros(rows_out, weight.shape[2]) + nothing
-        n, m = kernel_map.num_inputs, kernel_map.num_outputs
-        rows_in, rows_out = (m, n) if transposed else (n, m)
-        work = _work_of_ways(rows_in, rows_out, kernel_map.num_pairs, weight)
-        way = min(work, key=work.__getitem__)
+        way = _way(features, weight, kernel_map, transposed)
         out: Tensor
-        box = None if transposed else _better_box(features, weight, kernel_map, work[way])
-        if box is not None:
-            out = DenseBox.apply(features, weight, box)  # type: ignore[no-untyped-call]  # torch's
-            return out
-        out = way.apply(features, weight, kernel_map, transposed)  # type: ignore[no-untyped-call]  # torch's
+        if isinstance(way, Box):
+            out = DenseBox.apply(features, weight, way)  # type: ignore[no-untyped-call]  # torch's
+        else:
+            out = way.apply(features, weight, kernel_map, transposed)  # type: ignore[no-untyped-call]  # torch's
         return out
 
 
 Way = type[ProjectFirst] | type[GatherFirst] | type[ByTap]
+
+
+def _way(
+    features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool = False
+) -> Way | Box:
+    """Return the way that costs least: a function, or the box for a dense convolution."""
+    rows = kernel_map.num_inputs, kernel_map.num_outputs
+    rows_in, rows_out = reversed(rows) if transposed else rows
+    work = _work_of_ways(rows_in, rows_out, kernel_map.num_pairs, weight)
+    way = min(work, key=work.__getitem__)
+    box = None if transposed else _better_box(features, weight, kernel_map, work[way])
+    return way if box is None else box
 
 
 def _work_of_ways(rows_in: int, rows_out: int, pairs: int, weight: Tensor) -> dict[Way, int]:

@@ -1,4 +1,4 @@
-"""A convolution that sees the ground state itself, where windows are gathered anyway."""
+"""Convolutions that see the ground state itself, and make the new one as they go."""
 
 from __future__ import annotations
 
@@ -8,13 +8,57 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spcnn_lightning.adapters.torch_rows import Windows, lanes_of
+from spcnn_lightning.adapters.torch_rows import Windows, lanes_of, project, side_by_side
 from spcnn_lightning.adapters.torch_ways import gradients
 from spcnn_lightning.compiled.threads import in_lanes
 from spcnn_lightning.core.kernel_map import KernelMap
 
 
-class GatherWithGround(torch.autograd.Function):
+class _WithGround(torch.autograd.Function):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, of_ground: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, ground, weight and bias."""
+        x, ground, weight = ctx.saved_tensors
+        wants_x, wants_ground, wants_weight, wants_bias = ctx.needs_input_grad[:4]
+        tables = ctx.kernel_map.out_to_in, ctx.kernel_map.in_to_out
+        # Sites in terms of their difference to the ground state, then what all taps see of it.
+        every = wants_x or wants_ground
+        grad_x, grad_w = gradients(grad, x, weight, tables, every, wants_weight, ground)
+        total = grad.sum(0) + of_ground
+        if grad_w is not None:
+            grad_w = grad_w + torch.outer(ground, total)
+        grad_ground = None
+        if wants_ground and grad_x is not None:
+            grad_ground = (weight @ total).sum(0) - grad_x.sum(0)
+        grad_bias = total if wants_bias else None
+        return grad_x if wants_x else None, grad_ground, grad_w, grad_bias, None
+
+
+class ProjectWithGround(_WithGround):
+    """One matrix product of all differences to the ground state, to all taps, then a sum of rows.
+
+    Each sum begins with the new ground state.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        ground: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        kernel_map: KernelMap,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rows, shape (M, C_out), and the new ground state, (C_out,)."""
+        ctx.save_for_backward(x, ground, weight)
+        ctx.kernel_map = kernel_map
+        new_ground = ground_of(ground, weight, bias)
+        tables = kernel_map.out_to_in, kernel_map.in_to_out
+        return project(x, side_by_side(weight), *tables, ground, new_ground), new_ground
+
+
+class GatherWithGround(_WithGround):
     """Windows side by side in which absent sites are the ground state, then one matrix product.
 
     One window more sees nothing but ground state, and its product is the new ground state. So
@@ -49,21 +93,8 @@ class GatherWithGround(torch.autograd.Function):
         new_ground = out[-1].clone()
         return out.resize_(len(out) - 1, c_out), new_ground  # a view could not be changed in place
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, of_ground: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x, ground, weight and bias."""
-        x, ground, weight = ctx.saved_tensors
-        wants_x, wants_ground, wants_weight, wants_bias = ctx.needs_input_grad[:4]
-        tables = ctx.kernel_map.out_to_in, ctx.kernel_map.in_to_out
-        # Sites in terms of their difference to the ground state, then what all taps see of it.
-        every = wants_x or wants_ground
-        grad_x, grad_w = gradients(grad, x - ground, weight, tables, every, wants_weight)
-        total = grad.sum(0) + of_ground
-        if grad_w is not None:
-            grad_w = grad_w + torch.outer(ground, total)
-        grad_ground = None
-        if wants_ground and grad_x is not None:
-            grad_ground = (weight @ total).sum(0) - grad_x.sum(0)
-        grad_bias = total if wants_bias else None
-        return grad_x if wants_x else None, grad_ground, grad_w, grad_bias, None
+
+def ground_of(ground: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the ground state that a convolution makes of one, shape (C_out,)."""
+    new_ground = ground @ weight.sum(0)
+    return new_ground if bias is None else new_ground + bias

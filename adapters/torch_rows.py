@@ -20,22 +20,24 @@ LEAST_ROWS = 256
 """Rows of a block on a CPU; a matrix product of fewer is slow."""
 
 
-def _places(table: Tensor, rows: int) -> Tensor:
-    """Return where row n of tap k lies among ``rows`` times K rows; behind them all for none."""
-    taps = table.shape[1]
-    places = table * taps + torch.arange(taps, device=table.device)
-    return places.clamp_(max=rows * taps)
-
-
 def side_by_side(weight: Tensor) -> Tensor:
     """Return the weights as (C_in, K * C_out)."""
     return weight.transpose(0, 1).reshape(weight.shape[1], -1)
 
 
 def gradients_over_inputs(
-    grad: Tensor, x: Tensor, weight: Tensor, table: Tensor, wants_x: bool, wants_weight: bool
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    table: Tensor,
+    wants_x: bool,
+    wants_weight: bool,
+    ground: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return both gradients from one gathering: of the outputs that an input reaches."""
+    """Return both gradients from one gathering: of the outputs that an input reaches.
+
+    Those of a convolution of ``x - ground``, if a ground state is given.
+    """
     taps, c_in, c_out = weight.shape
     grad_x = torch.empty_like(x) if wants_x else None
     spread, matrix = Windows(grad, table), side_by_side(weight).T
@@ -46,7 +48,7 @@ def gradients_over_inputs(
             if grad_x is not None:
                 torch.mm(block, matrix, out=grad_x[part])
             if wants_weight:
-                sums.add(x[part], block)
+                sums.add(x[part] if ground is None else x[part] - ground, block)
         return sums
 
     found = in_lanes(of_lane, lanes_of(len(x), x.device, c_in if wants_weight else 1))
@@ -54,7 +56,14 @@ def gradients_over_inputs(
     return grad_x, grad_w
 
 
-def project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
+def project(
+    rows: Tensor,
+    matrix: Tensor,
+    sources: Tensor,
+    targets: Tensor,
+    ground: Tensor | None = None,
+    begin: Tensor | None = None,
+) -> Tensor:
     """Return for each window the sum of ``rows @ matrix`` over its rows, each at its tap.
 
     Args:
@@ -62,28 +71,36 @@ def project(rows: Tensor, matrix: Tensor, sources: Tensor, targets: Tensor) -> T
         matrix: Shape (C, K * C_out).
         sources: Shape (M, K): the row that a window has at a tap, or N.
         targets: Shape (N, K): the window that has a row at a tap, or M.
+        ground: Shape (C,): taken from each row before the product.
+        begin: Shape (C_out,): what each sum begins with; zeros if not given.
     """
     taps = sources.shape[1]
     channels = matrix.shape[1] // taps
+    begin = rows.new_zeros(channels) if begin is None else begin
     wide = rows.new_empty(0, dtype=dtype_of_sums(rows))
     if compiled_for(targets.numel() * channels, wide):
         from spcnn_lightning.compiled import adding
 
         if adding.in_order(sources, len(rows)):
-            out = wide.new_zeros(len(sources), channels)
+            out = begin.to(wide.dtype).repeat(len(sources), 1)
             lanes = adding.lanes(targets, len(sources), threads_for(len(rows), rows.device))
-            in_lanes(partial(_project_and_add, rows, matrix, targets, out), lanes)
+            in_lanes(partial(_project_and_add, rows, matrix, targets, ground, out), lanes)
             return out.to(rows.dtype)
-    projected = rows.new_empty(len(rows) * taps + 1, channels)
-    whole = projected[:-1].view(len(rows), -1)
+    products = rows.new_empty(len(rows) * taps + 2, channels)
+    whole = products[:-2].view(len(rows), -1)
     for part in blocks_of(slice(0, len(rows)), matrix.shape[1], rows.device):
-        torch.mm(rows[part], matrix, out=whole[part])
-    projected[-1] = 0
-    return _sum_of_rows(projected, _places(sources, len(rows)))
+        torch.mm(rows[part] if ground is None else rows[part] - ground, matrix, out=whole[part])
+    products[-2], products[-1] = 0, begin
+    return _sum_of_rows(products, _places(sources, len(rows)))
 
 
 def _project_and_add(
-    rows: Tensor, matrix: Tensor, targets: Tensor, out: Tensor, lane: slice
+    rows: Tensor,
+    matrix: Tensor,
+    targets: Tensor,
+    ground: Tensor | None,
+    out: Tensor,
+    lane: slice,
 ) -> None:
     """Add the products of the rows of a lane to the windows that have them."""
     from spcnn_lightning.compiled.adding import Adder
@@ -93,10 +110,23 @@ def _project_and_add(
     wide = block.float() if rows.dtype is torch.float16 else block
     add = Adder(wide, targets, out)
     for part in parts:
-        torch.mm(rows[part], matrix, out=block[: part.stop - part.start])
+        some = rows[part] if ground is None else rows[part] - ground
+        torch.mm(some, matrix, out=block[: part.stop - part.start])
         if wide is not block:
             wide.copy_(block)
         add(part)
+
+
+def _places(sources: Tensor, rows: int) -> Tensor:
+    """Return where the terms of each window lie among ``rows`` times K products, shape (M, 1 + K).
+
+    Zeros lie behind the products, and behind them what each sum begins with, its first term.
+    """
+    taps = sources.shape[1]
+    places = sources.new_full((len(sources), 1 + taps), rows * taps + 1)
+    terms = sources * taps + torch.arange(taps, device=sources.device)
+    places[:, 1:] = terms.clamp_(max=rows * taps)
+    return places
 
 
 class Sums:

@@ -135,22 +135,25 @@ def gradients(
     tables: tuple[Tensor, Tensor],
     wants_x: bool,
     wants_weight: bool,
+    ground: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of x and weight, over the inputs' or the outputs' windows.
 
-    ``tables`` are (output row -> input rows) and (input row -> output rows).
+    ``tables`` are (output row -> input rows) and (input row -> output rows). With a ground state
+    they are those of a convolution of ``x - ground``.
     """
     to_inputs, to_outputs = tables
     taps, c_in, c_out = weight.shape
     numbers = len(to_inputs) * taps * c_in
     fewer = len(to_inputs) < len(to_outputs) if wants_x else numbers < to_outputs.numel() * c_out
     if not fewer or (wants_x and numbers > torch_rows.MAX_BUFFER):
-        return gradients_over_inputs(grad, x, weight, to_outputs, wants_x, wants_weight)
+        operands = grad, x, weight, to_outputs, wants_x, wants_weight, ground
+        return gradients_over_inputs(*operands)
     grad_x = grad_w = None
     if wants_x:
         grad_x = project(grad, weight.reshape(-1, c_out).T, to_outputs, to_inputs)
     if wants_weight:
-        windows = Windows(x, to_inputs)
+        windows = Windows(x if ground is None else x - ground, to_inputs)
 
         def of_lane(lane: slice) -> Sums:
             sums = Sums(x.dtype)

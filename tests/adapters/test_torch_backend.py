@@ -29,14 +29,16 @@ def loops(request, monkeypatch):
 
 
 @pytest.fixture(
-    autouse=True, params=[(1, 0), (4, 0), (10**6, 0), (1, 24)], ids="{0[0]} rows or {0[1]}".format
+    autouse=True,
+    params=[(1, 0, 1), (4, 0, 1), (10**6, 0, 1), (1, 24, 1), (1, 0, 3), (4, 0, 2)],
+    ids="{0[0]} rows or {0[1]}, {0[2]} lanes".format,
 )
 def block(request, monkeypatch):
     """Blocks of one row, of some with a shorter last one, of all, and of more where rows are short.
 
-    The last is as in real use: inputs and outputs, which differ in their width, differ in blocks.
+    The fourth is as in real use: inputs and outputs, which differ in their width, differ in blocks.
     """
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param[2])
     monkeypatch.setattr(torch_rows, "LEAST_ROWS", request.param[0])
     monkeypatch.setattr(torch_rows, "CACHE_BLOCK", request.param[1])
 

@@ -1,18 +1,20 @@
-"""The way that gathers the ground state with its windows, against the formula around `convolve`."""
+"""The ways that take the ground state along, against the formula around `convolve`."""
 
 import pytest
 import torch
 
 from spcnn_lightning import compiled
-from spcnn_lightning.adapters import torch_rows
+from spcnn_lightning.adapters import torch_backend, torch_rows
 from spcnn_lightning.adapters.torch_backend import TorchBackend
-from spcnn_lightning.adapters.torch_ground import GatherWithGround
+from spcnn_lightning.adapters.torch_ground import GatherWithGround, ProjectWithGround
+from spcnn_lightning.adapters.torch_ways import GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.nn import functional
 
+WAYS = [GatherWithGround, ProjectWithGround]
 GEOMETRIES = [
     ConvGeometry((2, 2)),
     ConvGeometry((3, 2), (2, 1), 1),
@@ -32,6 +34,7 @@ def loops(request, monkeypatch):
 def block(request, monkeypatch):
     monkeypatch.setattr(torch_rows, "LEAST_ROWS", request.param)
     monkeypatch.setattr(torch_rows, "CACHE_BLOCK", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # so that there are lanes
 
 
 @pytest.fixture
@@ -57,51 +60,57 @@ def results(sites, x, ground, weight, bias, geometry, wanted):
     return [rows, new, *torch.autograd.grad([rows, new], wanted, seeds)]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_it_is_the_formula(geometry, with_bias, operands, block, monkeypatch):
+def test_it_is_the_formula(geometry, with_bias, way, operands, block, monkeypatch):
     sites, x, ground, weight, bias = operands
     bias = bias if with_bias else None
     leaves = [leaf for leaf in (x, ground, weight, bias) if leaf is not None]
     monkeypatch.setattr(TorchBackend, "takes_ground", lambda *operands: False)
     expected = results(sites, x, ground, weight, bias, geometry, leaves)
     monkeypatch.setattr(TorchBackend, "takes_ground", lambda *operands: True)
+    plain = ProjectFirst if way is ProjectWithGround else GatherFirst
+    monkeypatch.setattr(torch_backend, "_way", lambda *operands: plain)
     found = results(sites, x, ground, weight, bias, geometry, leaves)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_each_gradient_alone(place, operands):
+@pytest.mark.parametrize("way", WAYS)
+def test_each_gradient_alone(way, place, operands):
     sites, *leaves = operands
     geometry = ConvGeometry((3, 3))
     expected = results(sites, *leaves, geometry, [leaves[place]])[-1]
     leaves = [leaf.detach() for leaf in leaves]
     leaves[place].requires_grad_()
     rulebook = kernel_map(sites, geometry)
-    rows, new = GatherWithGround.apply(*leaves, rulebook)
+    rows, new = way.apply(*leaves, rulebook)
     seeds = [torch.cos(torch.arange(t.numel(), dtype=t.dtype)).view_as(t) for t in (rows, new)]
     (found,) = torch.autograd.grad([rows, new], leaves[place], seeds)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_it_is_taken_where_windows_are_gathered(operands, monkeypatch):
+@pytest.mark.parametrize(("way", "channels"), [(GatherWithGround, 200), (ProjectWithGround, 1)])
+def test_it_is_taken_where_it_is_the_cheaper_way(way, channels, operands, monkeypatch):
     sites, x, ground, *_ = operands
     taken = []
-    apply = GatherWithGround.apply
-    monkeypatch.setattr(GatherWithGround, "apply", lambda *a: taken.append(1) or apply(*a))
-    many = torch.randn(4, 3, 200, dtype=torch.float64)
+    apply = way.apply
+    monkeypatch.setattr(way, "apply", lambda *a: taken.append(1) or apply(*a))
+    weight = torch.randn(4, 3, channels, dtype=torch.float64)
     batch = SparseBatch(sites, x, ground)
-    functional.sparse_conv(batch, many, None, ConvGeometry((2, 2)), "torch")
+    functional.sparse_conv(batch, weight, None, ConvGeometry((2, 2)), "torch")
     assert taken == [1]
 
 
-def test_a_result_may_be_changed_in_place(operands):
+@pytest.mark.parametrize("way", WAYS)
+def test_a_result_may_be_changed_in_place(way, operands):
     sites, *leaves = operands
-    rows, _ = GatherWithGround.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))))
+    rows, _ = way.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))))
     rows.mul_(2).sum().backward()
     once = leaves[0].grad.clone()
     leaves[0].grad = None
-    rows, _ = GatherWithGround.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))))
+    rows, _ = way.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))))
     rows.sum().backward()
     torch.testing.assert_close(once, 2 * leaves[0].grad)
