@@ -19,7 +19,12 @@ from spcnn_lightning.adapters.torch_dense import (
     pays_for_weights,
 )
 from spcnn_lightning.adapters.torch_full import can_fill, full_outputs, share_of_outputs
-from spcnn_lightning.adapters.torch_ground import GatherWithGround, ProjectWithGround, ground_of
+from spcnn_lightning.adapters.torch_ground import (
+    ByTapWithGround,
+    GatherWithGround,
+    ProjectWithGround,
+    ground_of,
+)
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.backend import Capabilities, OpRequest
@@ -43,8 +48,8 @@ class TorchBackend:
     *Gather first*: the windows side by side, then one product; best for few input channels.
     *By tap*: a product for each tap on the pairs alone; best for strided and submanifold maps.
     *Dense box*: torch's dense convolution of the box around the sites; best where the sites fill
-    it, on CPUs alone. Full fields are convolved densely as they are, and the first two ways take
-    the ground state along (`convolve_with_ground`).
+    it, on CPUs alone. Full fields are convolved densely as they are, and the first three ways
+    take the ground state along (`convolve_with_ground`).
     What the backward pass can gather again is not kept. No temporary of either pass has more
     numbers than the largest of ``torch_rows.MAX_BUFFER`` (256 MiB in float32), the rows of the
     input, those of the output, the weights, ``CACHE_BLOCK`` for each thread, and ``LEAST_ROWS``
@@ -103,8 +108,7 @@ class TorchBackend:
             return False
         if _is_dense_convolution(kernel_map, features, weight):
             return True
-        way = _way(features, weight, kernel_map)
-        return way is ProjectFirst or way is GatherFirst
+        return not isinstance(_way(features, weight, kernel_map), Box)
 
     def convolve_with_ground(
         self,
@@ -132,9 +136,9 @@ class TorchBackend:
         if _is_dense_convolution(kernel_map, features, weight):
             new_ground = ground_of(ground, weight, bias)
             return convolve_field(features, weight, bias, kernel_map), new_ground
-        taken = _way(features, weight, kernel_map)
-        way = ProjectWithGround if taken is ProjectFirst else GatherWithGround
-        found: tuple[Tensor, Tensor] = way.apply(  # type: ignore[no-untyped-call]  # torch's
+        way = _way(features, weight, kernel_map)
+        assert not isinstance(way, Box)  # which `takes_ground` declines
+        found: tuple[Tensor, Tensor] = _WITH_GROUND[way].apply(  # type: ignore[no-untyped-call]  # torch's
             features, ground, weight, bias, kernel_map
         )
         return found
@@ -158,6 +162,11 @@ class TorchBackend:
 
 
 Way = type[ProjectFirst] | type[GatherFirst] | type[ByTap]
+_WITH_GROUND = {
+    ProjectFirst: ProjectWithGround,
+    GatherFirst: GatherWithGround,
+    ByTap: ByTapWithGround,
+}
 
 
 def _way(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spcnn_lightning.adapters.torch_rows import Windows, lanes_of, project, side_by_side
+from spcnn_lightning.adapters.torch_taps import gradients_over_taps, sum_over_taps
 from spcnn_lightning.adapters.torch_ways import gradients
 from spcnn_lightning.compiled.threads import in_lanes
 from spcnn_lightning.core.kernel_map import KernelMap
@@ -21,10 +22,14 @@ class _WithGround(torch.autograd.Function):
         """Return the gradients of x, ground, weight and bias."""
         x, ground, weight = ctx.saved_tensors
         wants_x, wants_ground, wants_weight, wants_bias = ctx.needs_input_grad[:4]
-        tables = ctx.kernel_map.out_to_in, ctx.kernel_map.in_to_out
         # Sites in terms of their difference to the ground state, then what all taps see of it.
-        every = wants_x or wants_ground
-        grad_x, grad_w = gradients(grad, x, weight, tables, every, wants_weight, ground)
+        wanted = wants_x or wants_ground, wants_weight
+        if ctx.by_tap:
+            operands = grad, x, weight, ctx.kernel_map, False, *wanted, ground
+            grad_x, grad_w = gradients_over_taps(*operands)
+        else:
+            tables = ctx.kernel_map.out_to_in, ctx.kernel_map.in_to_out
+            grad_x, grad_w = gradients(grad, x, weight, tables, *wanted, ground)
         total = grad.sum(0) + of_ground
         if grad_w is not None:
             grad_w = grad_w + torch.outer(ground, total)
@@ -51,11 +56,31 @@ class ProjectWithGround(_WithGround):
         kernel_map: KernelMap,
     ) -> tuple[Tensor, Tensor]:
         """Return the rows, shape (M, C_out), and the new ground state, (C_out,)."""
-        ctx.save_for_backward(x, ground, weight)
-        ctx.kernel_map = kernel_map
+        _keep(ctx, x, ground, weight, kernel_map)
         new_ground = ground_of(ground, weight, bias)
         tables = kernel_map.out_to_in, kernel_map.in_to_out
         return project(x, side_by_side(weight), *tables, ground, new_ground), new_ground
+
+
+class ByTapWithGround(_WithGround):
+    """A product of the differences to the ground state for each tap, on the pairs alone.
+
+    Each sum begins with the new ground state.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        ground: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        kernel_map: KernelMap,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rows, shape (M, C_out), and the new ground state, (C_out,)."""
+        _keep(ctx, x, ground, weight, kernel_map, by_tap=True)
+        new_ground = ground_of(ground, weight, bias)
+        return sum_over_taps(x, weight, kernel_map, False, ground, new_ground), new_ground
 
 
 class GatherWithGround(_WithGround):
@@ -75,8 +100,7 @@ class GatherWithGround(_WithGround):
         kernel_map: KernelMap,
     ) -> tuple[Tensor, Tensor]:
         """Return the rows, shape (M, C_out), and the new ground state, (C_out,)."""
-        ctx.save_for_backward(x, ground, weight)
-        ctx.kernel_map = kernel_map
+        _keep(ctx, x, ground, weight, kernel_map)
         taps, c_in, c_out = weight.shape
         matrix, table = weight.reshape(taps * c_in, c_out), kernel_map.windows
         rows, out = torch.cat([x, ground[None]]), x.new_empty(len(table), c_out)
@@ -92,6 +116,18 @@ class GatherWithGround(_WithGround):
         in_lanes(of_lane, lanes_of(len(table), x.device))
         new_ground = out[-1].clone()
         return out.resize_(len(out) - 1, c_out), new_ground  # a view could not be changed in place
+
+
+def _keep(
+    ctx: Any,
+    x: Tensor,
+    ground: Tensor,
+    weight: Tensor,
+    kernel_map: KernelMap,
+    by_tap: bool = False,
+) -> None:
+    ctx.save_for_backward(x, ground, weight)
+    ctx.kernel_map, ctx.by_tap = kernel_map, by_tap
 
 
 def ground_of(ground: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

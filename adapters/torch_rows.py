@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 
@@ -43,12 +43,12 @@ def gradients_over_inputs(
     spread, matrix = Windows(grad, table), side_by_side(weight).T
 
     def of_lane(lane: slice) -> Sums:
-        sums = Sums(x.dtype)
+        sums, difference = Sums(x.dtype), difference_to(ground, spread.rows_of_a_block(lane))
         for part, block in spread.blocks(lane):
             if grad_x is not None:
                 torch.mm(block, matrix, out=grad_x[part])
             if wants_weight:
-                sums.add(x[part] if ground is None else x[part] - ground, block)
+                sums.add(difference(x[part]), block)
         return sums
 
     found = in_lanes(of_lane, lanes_of(len(x), x.device, c_in if wants_weight else 1))
@@ -88,8 +88,10 @@ def project(
             return out.to(rows.dtype)
     products = rows.new_empty(len(rows) * taps + 2, channels)
     whole = products[:-2].view(len(rows), -1)
-    for part in blocks_of(slice(0, len(rows)), matrix.shape[1], rows.device):
-        torch.mm(rows[part] if ground is None else rows[part] - ground, matrix, out=whole[part])
+    step = rows_of_a_block(len(rows), matrix.shape[1], rows.device)
+    difference = difference_to(ground, step)
+    for part in blocks_of(slice(0, len(rows)), step):
+        torch.mm(difference(rows[part]), matrix, out=whole[part])
     products[-2], products[-1] = 0, begin
     return _sum_of_rows(products, _places(sources, len(rows)))
 
@@ -105,13 +107,12 @@ def _project_and_add(
     """Add the products of the rows of a lane to the windows that have them."""
     from spcnn_lightning.compiled.adding import Adder
 
-    parts = list(blocks_of(lane, matrix.shape[1], rows.device))
-    block = rows.new_empty(max(part.stop - part.start for part in parts), matrix.shape[1])
+    step = rows_of_a_block(lane.stop - lane.start, matrix.shape[1], rows.device)
+    difference, block = difference_to(ground, step), rows.new_empty(step, matrix.shape[1])
     wide = block.float() if rows.dtype is torch.float16 else block
     add = Adder(wide, targets, out)
-    for part in parts:
-        some = rows[part] if ground is None else rows[part] - ground
-        torch.mm(some, matrix, out=block[: part.stop - part.start])
+    for part in blocks_of(lane, step):
+        torch.mm(difference(rows[part]), matrix, out=block[: part.stop - part.start])
         if wide is not block:
             wide.copy_(block)
         add(part)
@@ -127,6 +128,17 @@ def _places(sources: Tensor, rows: int) -> Tensor:
     terms = sources * taps + torch.arange(taps, device=sources.device)
     places[:, 1:] = terms.clamp_(max=rows * taps)
     return places
+
+
+def difference_to(ground: Tensor | None, most: int) -> Callable[[Tensor], Tensor]:
+    """Return a function that takes the ground state from rows, at most so many.
+
+    The results of one such function stand where the last ones were.
+    """
+    if ground is None:
+        return lambda rows: rows
+    buffer = ground.new_empty(most, len(ground))
+    return lambda rows: torch.sub(rows, ground, out=buffer[: len(rows)])
 
 
 class Sums:
@@ -154,17 +166,6 @@ def total(of_lanes: list[Sums]) -> Tensor:
     return sums[0].to(of_lanes[0].dtype)
 
 
-def add_rows(out: Tensor, targets: Tensor, rows: Tensor) -> None:
-    """Add rows to those of ``out`` that ``targets`` names, no two the same."""
-    rows = rows.to(out.dtype)
-    if compiled_for(rows.numel(), out, rows):
-        from spcnn_lightning.compiled.adding import Adder
-
-        Adder(rows, targets[:, None], out)(slice(0, len(rows)))
-    else:
-        out.index_add_(0, targets, rows)
-
-
 def dtype_of_sums(rows: Tensor) -> torch.dtype:
     """Return float32 for shorter numbers, which many terms would round again and again."""
     return rows.dtype if rows.dtype.itemsize >= 4 else torch.float32
@@ -188,25 +189,37 @@ class Windows:
             bits = torch.cat([bits, bits.new_zeros(1, rows.shape[1])])
         self.bits, self.table, self.dtype = bits, table, rows.dtype
 
-    def blocks(self, lane: slice, step: int | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the rows of a lane in blocks, each of which is overwritten by the next."""
-        table, channels = self.table, self.bits.shape[1]
-        width = table.shape[1] * channels
-        step = step or rows_of_a_block(lane.stop - lane.start, width, table.device)
-        buffer = self.bits.new_empty(step, width)
+    def reader(self, most: int) -> Callable[[slice], Tensor]:
+        """Return a function that gathers some rows, at most so many, where the last ones were."""
+        bits, table, channels = self.bits, self.table, self.bits.shape[1]
+        buffer = bits.new_empty(most, table.shape[1] * channels)
         if self.compiled:
             from spcnn_lightning.compiled.gathering import Gatherer
 
-            gather = Gatherer(self.bits, table, buffer)
-        for start in range(lane.start, lane.stop, step):
-            part = slice(start, min(start + step, lane.stop))
-            block = buffer[: part.stop - start]
+            gather = Gatherer(bits, table, buffer)
+
+        def read(part: slice) -> Tensor:
+            block = buffer[: part.stop - part.start]
             if self.compiled:
                 gather(part)
             else:
                 wanted = table[part].reshape(-1)
-                torch.index_select(self.bits, 0, wanted, out=block.view(-1, channels))
-            yield part, block.view(self.dtype)
+                torch.index_select(bits, 0, wanted, out=block.view(-1, channels))
+            return block.view(self.dtype)
+
+        return read
+
+    def blocks(self, lane: slice) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of a lane in blocks, each of which is overwritten by the next."""
+        step = self.rows_of_a_block(lane)
+        read = self.reader(step)
+        for part in blocks_of(lane, step):
+            yield part, read(part)
+
+    def rows_of_a_block(self, lane: slice) -> int:
+        """Return how many rows a block of the lane has, at most."""
+        width = self.table.shape[1] * self.bits.shape[1]
+        return rows_of_a_block(lane.stop - lane.start, width, self.table.device)
 
 
 def lanes_of(rows: int, device: torch.device, least: int = 1) -> list[slice]:
@@ -225,9 +238,8 @@ def threads_for(rows: int, device: torch.device, least: int = 1) -> int:
     return num_threads() if enough and has_lanes(device) else 1
 
 
-def blocks_of(lane: slice, width: int, device: torch.device) -> Iterator[slice]:
-    """Yield parts of a lane of rows, of so many numbers each, that are done at once."""
-    step = rows_of_a_block(lane.stop - lane.start, width, device)
+def blocks_of(lane: slice, step: int) -> Iterator[slice]:
+    """Yield the parts of a lane, of so many rows each but for the last."""
     for start in range(lane.start, lane.stop, step):
         yield slice(start, min(start + step, lane.stop))
 

@@ -12,15 +12,13 @@ from spcnn_lightning.adapters import torch_rows
 from spcnn_lightning.adapters.torch_rows import (
     Sums,
     Windows,
-    add_rows,
-    dtype_of_sums,
     gradients_over_inputs,
     lanes_of,
     project,
-    rows_of_a_block,
     side_by_side,
     total,
 )
+from spcnn_lightning.adapters.torch_taps import gradients_over_taps, sum_over_taps
 from spcnn_lightning.compiled.threads import in_lanes
 from spcnn_lightning.core.kernel_map import KernelMap
 
@@ -78,42 +76,16 @@ class ByTap(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool
     ) -> Tensor:
         """Return the sums, one row for each output."""
-        ctx.save_for_backward(x, weight)
-        rows_in, rows_out, counts = kernel_map.pairs
-        rows_out_count = kernel_map.num_inputs if transposed else kernel_map.num_outputs
-        if transposed:
-            rows_in, rows_out = rows_out, rows_in
-        ctx.pairs = (torch.split(rows_in, counts), torch.split(rows_out, counts))
-        out = x.new_zeros(rows_out_count, weight.shape[2], dtype=dtype_of_sums(x))
-        for source, target, w in zip(*ctx.pairs, weight, strict=True):
-            step = rows_of_a_block(len(source), max(w.shape), x.device)
-            windows = Windows(x, source[:, None], complete=True)
-            for part, rows in windows.blocks(slice(0, len(source)), step):
-                add_rows(out, target[part], rows @ w)
-        return out.to(x.dtype)
+        _keep(ctx, x, weight, kernel_map, transposed)
+        return sum_over_taps(x, weight, kernel_map, transposed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x and weight."""
-        x, weight = ctx.saved_tensors
-        wide = dtype_of_sums(x)
-        grad_x = torch.zeros_like(x, dtype=wide) if ctx.needs_input_grad[0] else None
-        grad_w = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for tap, (source, target) in enumerate(zip(*ctx.pairs, strict=True)):
-            step = rows_of_a_block(len(source), max(weight.shape[1:]), x.device)
-            every = slice(0, len(source))
-            inputs = Windows(x, source[:, None], complete=True).blocks(every, step)
-            sums = Sums(x.dtype)
-            windows = Windows(grad, target[:, None], complete=True)
-            for part, rows in windows.blocks(every, step):
-                if grad_x is not None:
-                    add_rows(grad_x, source[part], rows @ weight[tap].T)
-                if grad_w is not None:
-                    sums.add(next(inputs)[1], rows)
-            if grad_w is not None and len(source):
-                grad_w[tap] = total([sums])
-        return None if grad_x is None else grad_x.to(x.dtype), grad_w, None, None
+        (x, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad[:2]
+        found = gradients_over_taps(grad, x, weight, ctx.kernel_map, ctx.transposed, *wanted)
+        return *found, None, None
 
 
 def _keep(ctx: Any, x: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool) -> None:

@@ -100,9 +100,12 @@ def in_pieces(kernel: Callable[..., None], rows: int, numbers: int, *arguments: 
         arguments: Tensors are handed over as NumPy arrays.
     """
     arrays = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments]
+    pieces = pieces_of(rows, numbers)
+    in_lanes(lambda piece: kernel(*arrays, piece.start, piece.stop), pieces)
+
+
+def pieces_of(rows: int, numbers: int) -> list[slice]:
+    """Return parts of the rows for `in_lanes`, as many as moving so many numbers is worth."""
     threads = max(1, min(num_threads(), numbers // WORTH_A_THREAD, rows))
     bounds = [rows * piece // threads for piece in range(threads + 1)]
-    in_lanes(
-        lambda piece: kernel(*arrays, piece.start, piece.stop),
-        [slice(*ends) for ends in pairwise(bounds)],
-    )
+    return [slice(*ends) for ends in pairwise(bounds)]

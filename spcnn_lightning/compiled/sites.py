@@ -1,4 +1,4 @@
-"""Kernel maps in three passes over the candidates; see `spcnn_lightning.core.kernel_map`.
+"""Kernel maps in passes over the candidates; see `spcnn_lightning.core.kernel_map`.
 
 Sites are numbered by bits: one bit for each site of the output field, and for each word of 64 bits
 how many are set before it, so that a site's row is counted and never searched for.
@@ -13,6 +13,9 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from spcnn_lightning.compiled import in_pieces, pieces_of
+from spcnn_lightning.compiled.threads import in_lanes
 
 FIELD_FACTOR = 256
 """A field with at most this many sites for each (input site, tap) is numbered by bits.
@@ -29,13 +32,11 @@ class Found(NamedTuple):
     Attributes:
         coords: int32, shape (M, 1 + D): the output sites, in the order of their keys.
         in_to_out: int64, shape (N, K): output rows, or M.
-        windows: int64, shape (M + 1, K): input rows, or N; the last row sees none.
         num_pairs: How many pairs there are.
     """
 
     coords: Tensor
     in_to_out: Tensor
-    windows: Tensor
     num_pairs: int
 
 
@@ -63,13 +64,14 @@ def find_pairs(
     keys = np.empty((n, taps), np.int64)
     sizes = np.array(shape, np.int64)
     of_sites = coords.numpy()
-    _find_keys(of_sites, np.array(steps, np.int64), np.array(stride, np.int64), sizes, keys)
+    window = np.array(steps, np.int64), np.array(stride, np.int64)
+    in_pieces(_find_keys, n, keys.size, of_sites, *window, sizes, keys)
     words = np.zeros(sites // 64 + 1, np.uint64)
     before = np.empty(len(words), np.int64)
     if same_sites:
         still = np.zeros((1, len(shape)), np.int64), np.ones(len(shape), np.int64)
         own = np.empty((n, 1), np.int64)
-        _find_keys(of_sites, *still, sizes, own)
+        in_pieces(_find_keys, n, n, of_sites, *still, sizes, own)
         m = _count(own, words, before)
         row_of_number = np.empty(m, np.int64)
         _rows_in_order(own, words, before, row_of_number)
@@ -79,16 +81,50 @@ def find_pairs(
         row_of_number = np.arange(m)
         found = np.empty((m, coords.shape[1]), np.int32)
         _list_sites(words, sizes, found)
-    windows = np.full((m + 1, taps), n, np.int64)
-    pairs = _join(keys, words, before, row_of_number, windows[:-1])
-    tensors = [torch.from_numpy(array) for array in (found, keys, windows)]
-    return Found(tensors[0], tensors[1], tensors[2], pairs)
+    in_pieces(_to_rows, n, keys.size, keys, words, before, row_of_number, m)
+    in_to_out = torch.from_numpy(keys)
+    return Found(torch.from_numpy(found), in_to_out, int(_counts(in_to_out, m)[1].sum()))
+
+
+def windows_of(in_to_out: Tensor, outputs: int) -> Tensor:
+    """Return the transposed table, int64 (M + 1, K): input rows, or N; the last row sees none."""
+    n, taps = in_to_out.shape
+    windows = torch.full((outputs + 1, taps), n)
+    in_pieces(_transpose, n, in_to_out.numel(), in_to_out, outputs, windows)
+    return windows
+
+
+def pairs_of(in_to_out: Tensor, outputs: int) -> tuple[Tensor, Tensor, list[int]]:
+    """Return input and output rows of all pairs, int64, grouped by tap, and the number of each."""
+    pieces, counts = _counts(in_to_out, outputs)
+    # Tap by tap, and within a tap piece by piece.
+    starts = (counts.T.cumsum().reshape(counts.T.shape) - counts.T).T.copy()
+    rows, table = np.empty((2, int(counts.sum())), np.int64), in_to_out.numpy()
+
+    def write(piece: slice) -> None:
+        _write_pairs(table, outputs, starts[pieces.index(piece)], rows, piece.start, piece.stop)
+
+    in_lanes(write, pieces)
+    rows_in, rows_out = torch.from_numpy(rows)
+    return rows_in, rows_out, counts.sum(0).tolist()
+
+
+def _counts(in_to_out: Tensor, outputs: int) -> tuple[list[slice], Any]:
+    """Return pieces of the table, and how many pairs each has at each tap."""
+    pieces, table = pieces_of(len(in_to_out), in_to_out.numel()), in_to_out.numpy()
+    counts = np.zeros((len(pieces), table.shape[1]), np.int64)
+
+    def count(piece: slice) -> None:
+        _count_pairs(table, outputs, counts[pieces.index(piece)], piece.start, piece.stop)
+
+    in_lanes(count, pieces)
+    return pieces, counts
 
 
 @_compile
-def _find_keys(coords, steps, stride, sizes, keys):  # type: ignore[no-untyped-def]
+def _find_keys(coords, steps, stride, sizes, keys, first, end):  # type: ignore[no-untyped-def]
     """Write the row-major number of the output site of each candidate, or -1."""
-    for n in range(len(coords)):
+    for n in range(first, end):
         for tap in range(len(steps)):
             key = np.int64(coords[n, 0])
             for axis in range(len(sizes)):
@@ -163,17 +199,39 @@ def _list_sites(words, sizes, coords):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _join(keys, words, before, row_of_number, out_to_in):  # type: ignore[no-untyped-def]
-    """Replace keys by rows, and write the transposed table; return the number of pairs."""
-    pairs = 0
-    for n in range(keys.shape[0]):
+def _to_rows(keys, words, before, row_of_number, outputs, first, end):  # type: ignore[no-untyped-def]
+    """Replace keys by rows."""
+    for n in range(first, end):
         for tap in range(keys.shape[1]):
-            row = np.int64(len(out_to_in))
+            row = np.int64(outputs)
             if keys[n, tap] >= 0:
                 number = _number(keys[n, tap], words, before)
                 if number >= 0:
                     row = row_of_number[number]
-                    out_to_in[row, tap] = n
-                    pairs += 1
             keys[n, tap] = row
-    return pairs
+
+
+@_compile
+def _transpose(in_to_out, outputs, windows, first, end):  # type: ignore[no-untyped-def]
+    for n in range(first, end):
+        for tap in range(in_to_out.shape[1]):
+            if in_to_out[n, tap] < outputs:
+                windows[in_to_out[n, tap], tap] = n
+
+
+@_compile
+def _count_pairs(in_to_out, outputs, counts, first, end):  # type: ignore[no-untyped-def]
+    for n in range(first, end):
+        for tap in range(in_to_out.shape[1]):
+            counts[tap] += in_to_out[n, tap] < outputs
+
+
+@_compile
+def _write_pairs(in_to_out, outputs, starts, rows, first, end):  # type: ignore[no-untyped-def]
+    """Write the pairs of some input rows, those of a tap from its start on."""
+    for n in range(first, end):
+        for tap in range(in_to_out.shape[1]):
+            if in_to_out[n, tap] < outputs:
+                place = starts[tap]
+                rows[0, place], rows[1, place] = n, in_to_out[n, tap]
+                starts[tap] = place + 1

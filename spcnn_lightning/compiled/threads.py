@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 
 import torch
 
+Lane = TypeVar("Lane")
 Result = TypeVar("Result")
 
 
-def in_lanes(function: Callable[[slice], Result], lanes: Sequence[slice]) -> list[Result]:
+def in_lanes(function: Callable[[Lane], Result], lanes: Sequence[Lane]) -> list[Result]:
     """Return ``function(lane)`` for each of them, done side by side; they share nothing.
 
     No gradients are recorded, and torch's operations take one thread. What fails in a lane is

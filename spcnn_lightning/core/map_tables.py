@@ -56,6 +56,10 @@ class KernelMap(SiteMap):
         """``out_to_in`` and one window more, without any active site: int64, (M + 1, K)."""
         with torch.inference_mode(False), torch.no_grad():
             n, taps, m = self.num_inputs, self.geometry.num_taps, self.num_outputs
+            if compiled_for(2 * n * taps, self.in_to_out):
+                from spcnn_lightning.compiled.sites import windows_of
+
+                return windows_of(self.in_to_out, m)
             # Row M collects the entries that reach no output, until it is overwritten.
             table = self.in_to_out.new_full((m + 1, taps), n)
             rows = torch.arange(n, device=table.device)[:, None].expand(n, taps)
@@ -66,6 +70,10 @@ class KernelMap(SiteMap):
     def pairs(self) -> tuple[Tensor, Tensor, list[int]]:
         """Input rows and output rows of all pairs, grouped by tap, and the number for each tap."""
         with torch.inference_mode(False), torch.no_grad():
+            if compiled_for(4 * self.in_to_out.numel(), self.in_to_out):
+                from spcnn_lightning.compiled.sites import pairs_of
+
+                return pairs_of(self.in_to_out, self.num_outputs)
             reaches = (self.in_to_out < self.num_outputs).T
             tap, row_in = reaches.nonzero(as_tuple=True)
             row_out = self.in_to_out[row_in, tap]
@@ -143,7 +151,7 @@ def _compiled(
         return None
     output = active_set if same else _output_set(active_set, geometry, shape, found.coords)
     result = KernelMap(geometry, output, found.in_to_out)
-    result.windows, result.num_pairs = found.windows, found.num_pairs
+    result.num_pairs = found.num_pairs
     return result
 
 

@@ -6,15 +6,18 @@ import torch
 from spcnn_lightning import compiled
 from spcnn_lightning.adapters import torch_backend, torch_rows
 from spcnn_lightning.adapters.torch_backend import TorchBackend
-from spcnn_lightning.adapters.torch_ground import GatherWithGround, ProjectWithGround
-from spcnn_lightning.adapters.torch_ways import GatherFirst, ProjectFirst
+from spcnn_lightning.adapters.torch_ground import (
+    ByTapWithGround,
+    GatherWithGround,
+    ProjectWithGround,
+)
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.nn import functional
 
-WAYS = [GatherWithGround, ProjectWithGround]
+WAYS = [GatherWithGround, ProjectWithGround, ByTapWithGround]
 GEOMETRIES = [
     ConvGeometry((2, 2)),
     ConvGeometry((3, 2), (2, 1), 1),
@@ -70,7 +73,7 @@ def test_it_is_the_formula(geometry, with_bias, way, operands, block, monkeypatc
     monkeypatch.setattr(TorchBackend, "takes_ground", lambda *operands: False)
     expected = results(sites, x, ground, weight, bias, geometry, leaves)
     monkeypatch.setattr(TorchBackend, "takes_ground", lambda *operands: True)
-    plain = ProjectFirst if way is ProjectWithGround else GatherFirst
+    plain = {with_ground: plain for plain, with_ground in torch_backend._WITH_GROUND.items()}[way]
     monkeypatch.setattr(torch_backend, "_way", lambda *operands: plain)
     found = results(sites, x, ground, weight, bias, geometry, leaves)
     for one, other in zip(found, expected, strict=True):
