@@ -1,7 +1,8 @@
 """Kernel maps in passes over the candidates; see `spcnn_lightning.core.kernel_map`.
 
-Sites are numbered by bits: one bit for each site of the output field, and for each word of 64 bits
-how many are set before it, so that a site's row is counted and never searched for.
+Sites are numbered by bits: one bit for each site of the boxes that output sites of a sample may lie
+in, and for each word of 64 bits how many are set before it, so that a site's row is counted and
+never searched for. However large the field is, only these boxes count.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from spcnn_lightning.compiled import in_pieces, pieces_of
 from spcnn_lightning.compiled.threads import in_lanes
 
 FIELD_FACTOR = 256
-"""A field with at most this many sites for each (input site, tap) is numbered by bits.
+"""Boxes of at most this many sites for each (input site, tap) are numbered by bits.
 
-That is 48 bytes for each candidate, and 4 words to look at.
+That is 64 bytes for each candidate, and 4 words to look at.
 """
+WORK_OF_A_CANDIDATE = 8
+"""Numbers that are moved in the time that one (input site, tap) takes."""
 
 _compile: Any = numba.njit(cache=True, nogil=True)
 
@@ -48,7 +51,7 @@ def find_pairs(
     stride: Sequence[int],
     same_sites: bool,
 ) -> Found | None:
-    """Return the pairs of a window, or None if the field is too large for one bit a site.
+    """Return the pairs of a window, or None if sites lie too far apart for one bit a site.
 
     Args:
         coords: int32, shape (N, 1 + D), contiguous: the input sites.
@@ -58,32 +61,62 @@ def find_pairs(
         stride: Of the window.
         same_sites: The output sites are the input sites, in their order.
     """
-    sites, (n, taps) = batch_size * int(np.prod(shape, dtype=object)), (len(coords), len(steps))
-    if sites > FIELD_FACTOR * n * taps:
-        return None
-    keys = np.empty((n, taps), np.int64)
-    sizes = np.array(shape, np.int64)
-    of_sites = coords.numpy()
+    n, taps = len(coords), len(steps)
     window = np.array(steps, np.int64), np.array(stride, np.int64)
-    in_pieces(_find_keys, n, keys.size, of_sites, *window, sizes, keys)
-    words = np.zeros(sites // 64 + 1, np.uint64)
+    field = _Field(coords, batch_size, shape, *window)
+    if field.volume > FIELD_FACTOR * n * taps:
+        return None
+    keys = field.keys(*window)
+    words = np.zeros(field.volume // 64 + 1, np.uint64)
     before = np.empty(len(words), np.int64)
     if same_sites:
-        still = np.zeros((1, len(shape)), np.int64), np.ones(len(shape), np.int64)
-        own = np.empty((n, 1), np.int64)
-        in_pieces(_find_keys, n, n, of_sites, *still, sizes, own)
+        own = field.keys(np.zeros((1, len(shape)), np.int64), np.ones(len(shape), np.int64))
         m = _count(own, words, before)
         row_of_number = np.empty(m, np.int64)
         _rows_in_order(own, words, before, row_of_number)
-        found = of_sites
+        found = field.coords
     else:
         m = _count(keys, words, before)
         row_of_number = np.arange(m)
         found = np.empty((m, coords.shape[1]), np.int32)
-        _list_sites(words, sizes, found)
-    in_pieces(_to_rows, n, keys.size, keys, words, before, row_of_number, m)
+        work = found.size * WORK_OF_A_CANDIDATE
+        boxes = field.boxes, field.firsts
+        in_pieces(_list_sites, len(words), work, words, before, *boxes, found)
+    work = keys.size * WORK_OF_A_CANDIDATE
+    in_pieces(_to_rows, n, work, keys, words, before, row_of_number, m)
     in_to_out = torch.from_numpy(keys)
     return Found(torch.from_numpy(found), in_to_out, int(_counts(in_to_out, m)[1].sum()))
+
+
+class _Field:
+    """For each sample the box of the output field that a window may lead to from its sites.
+
+    Attributes:
+        coords: The input sites.
+        boxes: int64, shape (B, D, 2): the first place of a box along an axis, and its size.
+        firsts: int64, shape (B + 1,): how many sites the boxes of earlier samples have.
+    """
+
+    def __init__(
+        self, coords: Tensor, batch_size: int, shape: Sequence[int], steps: Any, stride: Any
+    ) -> None:
+        self.coords, self.sizes = coords.numpy(), np.array(shape, np.int64)
+        self.boxes = np.empty((batch_size, len(shape), 2), np.int64)
+        self.firsts = np.empty(batch_size + 1, np.int64)
+        _find_boxes(self.coords, steps, stride, self.sizes, self.boxes, self.firsts)
+
+    @property
+    def volume(self) -> int:
+        """Sites of all boxes together."""
+        return int(self.firsts[-1])
+
+    def keys(self, steps: Any, stride: Any) -> Any:
+        """Return the number of the site of each candidate, int64 (N, K), or -1 for none."""
+        keys = np.empty((len(self.coords), len(steps)), np.int64)
+        window = steps, stride, self.sizes, self.boxes, self.firsts
+        work = keys.size * WORK_OF_A_CANDIDATE
+        in_pieces(_find_keys, len(keys), work, self.coords, *window, keys)
+        return keys
 
 
 def windows_of(in_to_out: Tensor, outputs: int) -> Tensor:
@@ -122,11 +155,34 @@ def _counts(in_to_out: Tensor, outputs: int) -> tuple[list[slice], Any]:
 
 
 @_compile
-def _find_keys(coords, steps, stride, sizes, keys, first, end):  # type: ignore[no-untyped-def]
-    """Write the row-major number of the output site of each candidate, or -1."""
+def _find_boxes(coords, steps, stride, sizes, boxes, firsts):  # type: ignore[no-untyped-def]
+    boxes[:, :, 0], boxes[:, :, 1] = 2**31, -1  # of no sites: a box without any
+    for n in range(len(coords)):  # the least and the largest place
+        box = boxes[coords[n, 0]]
+        for axis in range(len(sizes)):
+            place = np.int64(coords[n, axis + 1])
+            box[axis, 0] = min(box[axis, 0], place)
+            box[axis, 1] = max(box[axis, 1], place)
+    firsts[0] = 0
+    for sample in range(len(boxes)):
+        volume = np.int64(1)
+        for axis in range(len(sizes)):
+            low, high = boxes[sample, axis]
+            low = max(0, (low + steps[:, axis].min()) // stride[axis])
+            high = min(sizes[axis] - 1, (high + steps[:, axis].max()) // stride[axis])
+            boxes[sample, axis, 0], boxes[sample, axis, 1] = low, max(0, high - low + 1)
+            volume *= boxes[sample, axis, 1]
+        firsts[sample + 1] = firsts[sample] + volume
+
+
+@_compile
+def _find_keys(  # type: ignore[no-untyped-def]
+    coords, steps, stride, sizes, boxes, firsts, keys, first, end
+):
     for n in range(first, end):
+        box = boxes[coords[n, 0]]
         for tap in range(len(steps)):
-            key = np.int64(coords[n, 0])
+            key = np.int64(0)
             for axis in range(len(sizes)):
                 place = coords[n, axis + 1] + steps[tap, axis]
                 if stride[axis] > 1:
@@ -137,8 +193,8 @@ def _find_keys(coords, steps, stride, sizes, keys, first, end):  # type: ignore[
                 if place < 0 or place >= sizes[axis]:
                     key = -1
                     break
-                key = key * sizes[axis] + place
-            keys[n, tap] = key
+                key = key * box[axis, 1] + place - box[axis, 0]
+            keys[n, tap] = key if key < 0 else key + firsts[coords[n, 0]]
 
 
 @_compile
@@ -182,18 +238,22 @@ def _rows_in_order(keys, words, before, row_of_number):  # type: ignore[no-untyp
 
 
 @_compile
-def _list_sites(words, sizes, coords):  # type: ignore[no-untyped-def]
+def _list_sites(words, before, boxes, firsts, coords, first, end):  # type: ignore[no-untyped-def]
     """Write the sites whose bits are set, in order."""
-    row = 0
-    for place in range(len(words)):
-        word = words[place]
+    sample = 0
+    for place in range(first, end):
+        word, row = words[place], before[place]
         while word:
             lowest = word & (~word + np.uint64(1))
             key = place * 64 + _bits(lowest - np.uint64(1))
-            for axis in range(len(sizes) - 1, -1, -1):
-                coords[row, axis + 1] = key % sizes[axis]
-                key //= sizes[axis]
-            coords[row, 0] = key
+            while key >= firsts[sample + 1]:
+                sample += 1
+            key -= firsts[sample]
+            for axis in range(boxes.shape[1] - 1, -1, -1):
+                low, size = boxes[sample, axis]
+                coords[row, axis + 1] = low + key % size
+                key //= size
+            coords[row, 0] = sample
             word ^= lowest
             row += 1
 
