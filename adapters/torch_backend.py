@@ -32,12 +32,14 @@ from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import KernelMap, kernel_map
 
-TAP_COST = {"cpu": 7_000_000, "cuda": 1_000_000_000}
-"""Multiply-adds that take the time of the calls for one tap alone, about 0.15 ms with backward."""
+TAP_COST = {"cpu": 4_000_000, "cuda": 1_000_000_000}
+"""Multiply-adds that take the time of the calls for one tap alone (measured)."""
 CLEAR_GAIN = 0.8
 """A dense box is taken if it costs at most this share of the best other way: costs are rough."""
-GAIN_TO_FILL = 0.6
+GAIN_TO_FILL = 0.8
 """The same for fields to be filled, which later layers compute whole, too."""
+MAP_COST = 2_000
+"""Multiply-adds that take the time of a (site, tap) in a kernel map; full fields need none."""
 
 
 class TorchBackend:
@@ -92,7 +94,7 @@ class TorchBackend:
             taps = geometry.num_taps
             pairs = taps * min(active_set.num_sites, rows_out)
             work = _work_of_ways(active_set.num_sites, rows_out, pairs, weight)
-            return int(GAIN_TO_FILL * min(work.values()))
+            return int(GAIN_TO_FILL * (min(work.values()) + MAP_COST * active_set.num_sites * taps))
 
         # The most outputs that they can have are known without looking.
         if dense >= sparse(min(outputs, active_set.num_sites * geometry.num_taps)):
@@ -184,14 +186,17 @@ def _way(
 def _work_of_ways(rows_in: int, rows_out: int, pairs: int, weight: Tensor) -> dict[Way, int]:
     """Return what each way costs, in multiply-adds; ways that need too large a buffer are out."""
     taps, c_in, c_out = weight.shape
-    calls = TAP_COST.get(weight.device.type, TAP_COST["cuda"])
+    on_cpu = weight.device.type == "cpu"
+    calls = TAP_COST["cpu" if on_cpu else "cuda"]
+    # Of each pair; on a CPU rows stay in the cache from tap to tap.
+    moved = 1.3 * (c_in + c_out) + 40 if on_cpu else 3 * (c_in + c_out)
     work: dict[Way, int] = {
         # It copies the weights, and the ground state reads them, which few rows do not pay for.
         ProjectFirst: rows_in * taps * (c_in * c_out + GATHER_COST * c_out)
         + 2 * GATHER_COST * weight.numel()
-        + (0 if weight.device.type == "cpu" else calls),
+        + (0 if on_cpu else calls),
         GatherFirst: rows_out * taps * (c_in * c_out + GATHER_COST * c_in),
-        ByTap: pairs * (c_in * c_out + GATHER_COST * 3 * (c_in + c_out)) + taps * calls,
+        ByTap: pairs * (c_in * c_out + int(GATHER_COST * moved)) + taps * calls,
     }
     if rows_in * taps * c_out > torch_rows.MAX_BUFFER:
         del work[ProjectFirst]

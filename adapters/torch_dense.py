@@ -19,6 +19,7 @@ from spcnn_lightning.core.kernel_map import KernelMap
 
 DIMENSIONS = range(1, 4)
 """Of torch's dense convolutions."""
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 GATHER_COST = 100
 """Multiply-adds that take the time of moving one number (measured order of magnitude)."""
 WEIGHT_COST = 400
@@ -204,8 +205,10 @@ def _field(x: Tensor, box: Box) -> Tensor:
 
 def _kernel(weight: Tensor, geometry: ConvGeometry) -> Tensor:
     kernel = weight.reshape(*geometry.kernel_size, *weight.shape[1:])
-    # Contiguous: torch's backward refuses others where there is one output channel.
-    return kernel.movedim((-2, -1), (1, 0)).contiguous()
+    order = _CHANNELS_LAST.get(geometry.dimensions, torch.contiguous_format)
+    if weight.shape[2] == 1:  # torch's backward refuses others
+        order = torch.contiguous_format
+    return kernel.movedim((-2, -1), (1, 0)).contiguous(memory_format=order)
 
 
 def _window_of(box: Box) -> tuple[Any, ...]:

@@ -45,6 +45,25 @@ def gradient_of_sites(grad: Tensor, winner: Tensor, table: Tensor) -> Tensor:
     return out
 
 
+def gradient_of_disjoint(
+    grad: Tensor, winner: Tensor, table: Tensor, rows: int, pairs: int
+) -> Tensor:
+    """Return the same where no two windows share a site, from the windows' side.
+
+    Args:
+        grad: Of the maxima, shape (M, C), contiguous.
+        winner: From `max_of_windows`.
+        table: int64, shape (M, K): the row in a slot of a window, or N.
+        rows: N.
+        pairs: How many entries of the table are rows.
+    """
+    out = grad.new_empty(rows, grad.shape[1])
+    if pairs < rows:
+        out.zero_()  # some lie in no window
+    in_pieces(_spread, len(table), out.numel(), grad, winner, table, out)
+    return out
+
+
 def gradient_of_ground(grad: Tensor, winner: Tensor, taps: int) -> Tensor:
     """Return the sum of the gradients of all windows that the ground state won, shape (C,).
 
@@ -90,6 +109,19 @@ def _gradient(grad, winner, table, out, first, end):  # type: ignore[no-untyped-
                 for c in range(channels):
                     # No product: what is not finite would become NaN where it does not belong.
                     out[n, c] += grad[m, c] if winner[m, c] == tap else out.dtype.type(0)
+
+
+@_compile
+def _spread(grad, winner, table, out, first, end):  # type: ignore[no-untyped-def]
+    channels = grad.shape[1]
+    for m in range(first, end):
+        some, slots = grad[m], winner[m]
+        for tap in range(table.shape[1]):
+            n, slot = table[m, tap], np.uint8(tap)
+            if n < len(out):
+                row = out[n]
+                for c in range(channels):
+                    row[c] = some[c] if slots[c] == slot else out.dtype.type(0)
 
 
 @_compile

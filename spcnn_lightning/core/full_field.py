@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import Activity, ConvGeometry
-from spcnn_lightning.core.map_tables import KernelMap, build_tables
+from spcnn_lightning.core.map_tables import KernelMap
 from spcnn_lightning.core.site_map import SiteMap
 
 
@@ -54,22 +54,30 @@ class FullFieldMap(KernelMap):
         """Every tap of every window lies on a site."""
         return self.num_outputs * self.geometry.num_taps
 
-    @property
-    def in_to_out(self) -> Tensor:  # type: ignore[override]
-        """See `KernelMap`."""
-        return self._tables[0]
-
-    @property
+    @cached_property
     def windows(self) -> Tensor:
         """See `KernelMap`."""
-        return self._tables[1]
+        with torch.inference_mode(False), torch.no_grad():
+            geometry, device = self.geometry, self.output.device
+            first = torch.arange(self.output.batch_size, device=device)
+            taps = first.new_zeros(1)  # how far each lies behind the first tap, in rows
+            for axis, size in enumerate(self._input_shape):
+                sites = torch.arange(self.output.spatial_shape[axis], device=device)
+                first = _sums(first * size, sites * geometry.stride[axis])
+                along = torch.arange(geometry.kernel_size[axis], device=device)
+                taps = _sums(taps * size, along * geometry.dilation[axis])
+            table = first.new_empty(len(first) + 1, len(taps))
+            torch.add(first[:, None], taps, out=table[:-1])
+            table[-1] = self.num_inputs
+            return table
 
     @cached_property
-    def _tables(self) -> tuple[Tensor, Tensor]:
+    def in_to_out(self) -> Tensor:  # type: ignore[override]
+        """See `KernelMap`."""
         with torch.inference_mode(False), torch.no_grad():
-            samples, *sizes = self.input_shape
-            built = build_tables(ActiveSet.full(sizes, samples, self.output.device), self.geometry)
-            return built.in_to_out, built.windows
+            m, taps = self.num_outputs, self.geometry.num_taps
+            rows = torch.arange(m, device=self.output.device)[:, None].expand(m, taps)
+            return rows.new_full((self.num_inputs, taps), m).scatter_(0, self.out_to_in, rows)
 
     def relocated(
         self, move: Callable[[Tensor], Tensor], memo: dict[int, ActiveSet]
@@ -79,9 +87,14 @@ class FullFieldMap(KernelMap):
         moved.input_coords = None
         vars(moved).pop("pairs", None)
         moved._link(self.output.relocated(move, memo))
-        if "_tables" in vars(self):
-            moved._tables = (move(self._tables[0]), move(self._tables[1]))
+        for name in vars(self).keys() & {"windows", "in_to_out"}:
+            vars(moved)[name] = move(vars(self)[name])
         return moved
+
+
+def _sums(left: Tensor, right: Tensor) -> Tensor:
+    """Return all sums of two vectors, in row-major order."""
+    return (left[:, None] + right).flatten()
 
 
 def has_full_map(active_set: ActiveSet, geometry: ConvGeometry) -> bool:

@@ -52,7 +52,7 @@ def build_ahead(active_set: ActiveSet, plan: MapPlan) -> None:
     for geometry, behind in plan.windows:
         found = kernel_map(active_set, geometry)
         # Of full fields too: where the engine has no way of its own for them it looks at these.
-        _ = found.windows, found.num_pairs
+        _ = found.windows, found.in_to_out, found.num_pairs
         if found.output is not active_set:
             build_ahead(found.output, behind)
 

@@ -165,10 +165,13 @@ def max_pool(batch: SparseBatch, geometry: ConvGeometry) -> SparseBatch:
             far that a window could lie outside the field.
     """
     rulebook = _pooling_map(batch, geometry)
-    if isinstance(rulebook, FullFieldMap) and has_dense_pooling(batch.features, rulebook):
-        rows, ground = max_of_fields(batch.features, rulebook), batch.ground_state
+    ground = batch.ground_state
+    if not isinstance(rulebook, FullFieldMap):
+        rows, ground = max_of_windows(batch.features, ground, rulebook)
+    elif has_dense_pooling(batch.features, rulebook):
+        rows = max_of_fields(batch.features, rulebook)
     else:
-        rows, ground = max_of_windows(batch.features, batch.ground_state, rulebook)
+        rows, _ = max_of_windows(batch.features, ground.detach(), rulebook)  # it is nowhere
     return SparseBatch(rulebook.output, rows, ground, validate=False)
 
 

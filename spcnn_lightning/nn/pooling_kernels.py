@@ -43,9 +43,12 @@ def avg_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> Ten
 
 
 def has_dense_pooling(features: Tensor, rulebook: FullFieldMap) -> bool:
-    """Return whether torch pools full fields of such features itself."""
+    """Return whether full fields of such features are best pooled by torch's dense pooling."""
     known = features.dtype in (torch.float32, torch.float64, torch.bfloat16)
-    return known and features.device.type == "cpu" and rulebook.geometry.dimensions <= 3
+    if not known or features.device.type != "cpu" or rulebook.geometry.dimensions > 3:
+        return False
+    numbers = rulebook.num_pairs * features.shape[1]
+    return not (_windows_are_disjoint(rulebook.geometry) and compiled_for(numbers, features))
 
 
 def max_of_fields(features: Tensor, rulebook: FullFieldMap) -> Tensor:
@@ -152,6 +155,10 @@ def _max_by_tap(rows: Tensor, table: Tensor, slots: Tensor) -> tuple[Tensor, Ten
 def _compiled_of_sites(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Tensor:
     from spcnn_lightning.compiled import pooling
 
+    if _windows_are_disjoint(rulebook.geometry):
+        return pooling.gradient_of_disjoint(
+            grad, winner, rulebook.out_to_in, rulebook.num_inputs, rulebook.num_pairs
+        )
     return pooling.gradient_of_sites(grad, winner, rulebook.in_to_out)
 
 

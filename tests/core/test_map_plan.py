@@ -1,15 +1,16 @@
 """Kernel maps that are built ahead: the same ones, wherever the batch goes, and none twice."""
 
 import pickle
+from functools import cached_property
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from spcnn_lightning.core import full_field
 from spcnn_lightning.core import kernel_map as kernel_maps
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.collate import collate
+from spcnn_lightning.core.full_field import FullFieldMap
 from spcnn_lightning.core.map_plan import CollateWithMaps, MapPlan, build_ahead, plan_of
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.networks import DeepCNiN, SparseNetwork
@@ -134,10 +135,13 @@ def test_full_fields_bring_their_tables(monkeypatch):
     build_ahead(full, plan)
     full = full.relocated(torch.clone, {})
 
-    def fail(*arguments):
+    def fail(self):
         raise AssertionError("tables were built")
 
-    monkeypatch.setattr(full_field, "build_tables", fail)
+    for name in ("windows", "in_to_out"):
+        built = cached_property(fail)
+        built.__set_name__(FullFieldMap, name)
+        monkeypatch.setattr(FullFieldMap, name, built)
     assert net(SparseBatch(full, rows)).shape == (1, 3)
 
 

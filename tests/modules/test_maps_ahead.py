@@ -42,7 +42,7 @@ class Builds(Callback):
 
 def trained(make_trainer: Make, workers: int, *callbacks: Callback) -> tuple[Trainer, Any]:
     torch.manual_seed(3)
-    network = DeepCNet(4, 4, 1, 10, dropout=0.5)
+    network = DeepCNet(4, 64, 1, 10, dropout=0.5)  # wide, so that no field is filled
     module = SparseClassifier(network, optimizer=partial(torch.optim.SGD, lr=0.01))
     data = ImagePaddingDataModule(spatial_shape=(48, 48), num_workers=workers, seed=1)
     trainer = make_trainer(max_steps=3, limit_val_batches=1, callbacks=list(callbacks))
