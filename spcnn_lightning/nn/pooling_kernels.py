@@ -26,8 +26,10 @@ def max_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> tup
     """
     x, background = features, ground
     if features.dtype.itemsize == 2 and features.device.type == "cpu":
-        # The same maxima: CPUs compare float32 faster, and have compiled loops for it.
-        x, background = features.float(), ground.float()
+        numbers = rulebook.num_inputs * features.shape[1]
+        if not (features.dtype is torch.bfloat16 and _moves_bits(rulebook, numbers)):
+            # The same maxima: CPUs compare float32 faster.
+            x, background = features.float(), ground.float()
     rows: Tensor = _MaxOfWindows.apply(x, background, rulebook)  # type: ignore[no-untyped-call]  # torch's
     return rows.to(features.dtype), ground
 
@@ -40,6 +42,13 @@ def avg_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> Ten
         slots = (taps - rulebook.outside.sum(1, keepdim=True)).to(features.dtype)
     sums: Tensor = _SumOfWindows.apply(features - ground, rulebook)  # type: ignore[no-untyped-call]  # torch's
     return ground + sums / slots
+
+
+def _moves_bits(rulebook: KernelMap, numbers: int) -> bool:
+    """Return whether compiled loops pool bfloat16 as it is: where gradients need not be added."""
+    plain = rulebook.outside is None and rulebook.geometry.num_taps < 255
+    bits = torch.empty(0, dtype=torch.int16)
+    return plain and _windows_are_disjoint(rulebook.geometry) and compiled_for(numbers, bits)
 
 
 def has_dense_pooling(features: Tensor, rulebook: FullFieldMap) -> bool:
@@ -94,7 +103,9 @@ class _MaxOfWindows(torch.autograd.Function):
         table, outside = rulebook.out_to_in, rulebook.outside
         taps, ground_row = table.shape[1], rulebook.num_inputs
         ctx.rulebook = rulebook
-        if outside is None and taps < 255 and compiled_for(table.numel() * x.shape[1], x, ground):
+        bits = x.dtype is torch.bfloat16 and _moves_bits(rulebook, 0)
+        numbers = table.numel() * x.shape[1]
+        if bits or (outside is None and taps < 255 and compiled_for(numbers, x, ground)):
             from spcnn_lightning.compiled import pooling
 
             best, winner = pooling.max_of_windows(x.contiguous(), ground.contiguous(), table)
@@ -116,7 +127,8 @@ class _MaxOfWindows(torch.autograd.Function):
         (winner,) = ctx.saved_tensors
         grad_x = grad_ground = None
         of_sites, of_ground = _gradient_of_sites, _gradient_of_ground
-        if compiled_for(grad.numel(), grad, winner):
+        bits = grad.dtype is torch.bfloat16 and _moves_bits(ctx.rulebook, 0)
+        if bits or compiled_for(grad.numel(), grad, winner):
             of_sites, of_ground, grad = _compiled_of_sites, _compiled_of_ground, grad.contiguous()
         if ctx.needs_input_grad[0]:
             grad_x = of_sites(grad, winner, ctx.rulebook)
