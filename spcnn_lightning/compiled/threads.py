@@ -38,7 +38,6 @@ def in_lanes(function: Callable[[Lane], Result], lanes: Sequence[Lane]) -> list[
         _here.is_lane = True
         try:
             with torch.inference_mode(inference), torch.no_grad():  # modes belong to threads
-                # There may be fewer threads than were asked for.
                 first, step = openmp.omp_get_thread_num(), openmp.omp_get_num_threads()
                 for number in range(first, len(lanes), step):
                     results[number] = function(lanes[number])
@@ -47,7 +46,8 @@ def in_lanes(function: Callable[[Lane], Result], lanes: Sequence[Lane]) -> list[
         finally:
             _here.is_lane = False
 
-    openmp.GOMP_parallel(_CALLBACK(run), None, len(lanes), 0)
+    # All threads of torch, also where lanes are fewer: others would end, and begin anew.
+    openmp.GOMP_parallel(_CALLBACK(run), None, 0, 0)
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(lanes))]

@@ -94,6 +94,7 @@ def test_compiled_loops_change_no_bit(threads, network, dtype, monkeypatch):
     for worth in (10**18, 0):
         monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
         monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(compiled, "WAKING", 0)
         own = copy.deepcopy(network).to(dtype).train()
         logits = own(SparseBatch.from_dense(field))
         logits.square().sum().backward()
@@ -118,6 +119,7 @@ def test_pooling_has_the_bits_of_torch(geometry, density, dtype, monkeypatch):
     for worth in (10**18, 0):
         monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
         monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(compiled, "WAKING", 0)
         rows = values.clone().requires_grad_()
         ground = torch.ones(5, dtype=dtype, requires_grad=True)
         batch = SparseBatch(ActiveSet(coords, (11, 9), 3), rows, ground, validate=False)
@@ -147,6 +149,7 @@ def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkey
     monkeypatch.setattr(torch_rows, "LEAST_ROWS", 7)
     monkeypatch.setattr(torch_rows, "CACHE_BLOCK", 1)
     monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WAKING", 0)
     sums = []
     for worth in (10**18, 0):
         monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)

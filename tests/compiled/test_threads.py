@@ -35,6 +35,23 @@ def test_every_lane_is_done_once_by_threads_side_by_side(two_threads):
     assert num_threads() == 2
 
 
+def test_the_threads_of_torch_stay_where_lanes_are_fewer():
+    own = torch.get_num_threads()
+    torch.set_num_threads(4)
+    meeting = threading.Barrier(4, timeout=30)
+
+    def lane(rows):
+        meeting.wait()
+        return threading.get_native_id()
+
+    every = [slice(number, number + 1) for number in range(4)]
+    before = set(in_lanes(lane, every))
+    torch.ones(2_000, 1_000).exp_()
+    assert set(in_lanes(lambda rows: threading.get_native_id(), every[:2])) <= before
+    assert set(in_lanes(lane, every)) == before
+    torch.set_num_threads(own)
+
+
 def test_lanes_may_be_more_than_threads(two_threads):
     assert in_lanes(lambda rows: rows.stop, LANES) == [2, 3, 7]
     # A lane within a lane gets no threads of its own.
