@@ -163,6 +163,26 @@ def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkey
     torch.testing.assert_close(sums[1], terms.to(wide).sum(1).to(dtype))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_lanes_share_no_window(shuffled, count):
+    pytest.importorskip("numba")
+    from spcnn_lightning.compiled import adding
+
+    generator = torch.Generator().manual_seed(3)
+    coords = torch.nonzero(torch.rand(8, 9, 8, generator=generator) < 0.5).int()
+    if shuffled:
+        coords = coords[torch.randperm(len(coords), generator=generator)]
+    found = kernel_map(ActiveSet(coords, (9, 8), 8), ConvGeometry((3, 3)))
+    lanes = adding.lanes(found.in_to_out, found.num_outputs, count)
+    assert [row for lane in lanes for row in range(lane.start, lane.stop)] == [*range(len(coords))]
+    windows = [set(found.in_to_out[lane].flatten().tolist()) for lane in lanes]
+    assert sum(map(len, windows)) == len(set().union(*windows)) + (len(lanes) - 1) * (
+        found.num_outputs in windows[0]
+    )
+    assert len(lanes) == (count if count < 4 and not shuffled else 1)
+
+
 @pytest.mark.parametrize("geometry", [ConvGeometry((3, 3)), ConvGeometry.submanifold((3, 3))])
 def test_short_numbers_are_added_up_in_float32(geometry, monkeypatch):
     coords = torch.cartesian_prod(torch.zeros(1), *[torch.arange(9.0)] * 2).int()
