@@ -63,9 +63,13 @@ class Pairs:
         taps = [(tap, slice(*ends)) for tap, ends in enumerate(pairwise(bounds))]
         self.same = next((tap for tap, pairs in taps if self._is_same(pairs, rows)), None)
         taps = [(tap, pairs) for tap, pairs in taps if tap != self.same]
-        self.longest = rows_of_a_block(max(rows, len(sources)), width, sources.device)
-        if sources.device.type == "cpu" and _ascend(targets, bounds):
-            self._put_in_chunks(taps, rows, least)
+        device, most = sources.device, max(rows, len(sources))
+        chunked = device.type == "cpu" and _ascend(targets, bounds)
+        lanes = lanes_of(rows, device, least) if chunked else [slice(0, rows)]
+        threads = 1 if len(lanes) > 1 else None
+        self.longest = rows_of_a_block(most, width, device, threads)
+        if chunked:
+            self._put_in_chunks(taps, rows, lanes)
         else:
             chunks = [Chunk(part, []) for part in blocks_of(slice(0, rows), self.longest)]
             for piece in self._cut(taps):
@@ -82,8 +86,7 @@ class Pairs:
             for start in range(pairs.start, pairs.stop, self.longest):
                 yield tap, slice(start, min(start + self.longest, pairs.stop))
 
-    def _put_in_chunks(self, taps: list[Piece], rows: int, least: int) -> None:
-        parts = lanes_of(rows, self.sources.device, least)
+    def _put_in_chunks(self, taps: list[Piece], rows: int, parts: list[slice]) -> None:
         lanes = [list(blocks_of(lane, self.longest)) for lane in parts]
         firsts = self.targets.new_tensor([*(chunk.start for lane in lanes for chunk in lane), rows])
         of_taps = [

@@ -150,12 +150,15 @@ class Sums:
 
     def add(self, left: Tensor, right: Tensor) -> None:
         """Add ``left.T @ right``."""
-        if self.sums is None:
-            self.sums = (left.T @ right).to(dtype_of_sums(left))
-        elif self.dtype.itemsize >= 4:
+        if self.sums is not None and self.dtype.itemsize >= 4:
             self.sums.addmm_(left.T, right)
+            return
+        # Autocast, which is a matter of threads, changes no product that has a place to go to.
+        product = torch.mm(left.T, right, out=left.new_empty(left.shape[1], right.shape[1]))
+        if self.sums is None:
+            self.sums = product.to(dtype_of_sums(left))
         else:
-            self.sums += left.T @ right
+            self.sums += product
 
 
 def total(of_lanes: list[Sums]) -> Tensor:
@@ -244,11 +247,15 @@ def blocks_of(lane: slice, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, lane.stop))
 
 
-def rows_of_a_block(rows: int, width: int, device: torch.device) -> int:
-    """Return how many of the rows, of so many numbers each, are done at once."""
+def rows_of_a_block(rows: int, width: int, device: torch.device, threads: int | None = None) -> int:
+    """Return how many of the rows, of so many numbers each, are done at once.
+
+    By so many threads, or all that an operation takes here.
+    """
     if device.type != "cpu":
         return max(1, min(rows, MAX_BUFFER // width))
-    return max(1, min(rows, max(LEAST_ROWS, CACHE_BLOCK * num_threads() // width)))
+    numbers = CACHE_BLOCK * (threads or num_threads())
+    return max(1, min(rows, max(LEAST_ROWS, numbers // width)))
 
 
 def _sum_of_rows(rows: Tensor, index: Tensor) -> Tensor:

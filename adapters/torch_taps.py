@@ -50,7 +50,8 @@ def sum_over_taps(
         to_rows, read = _ToRows(out, weight, pairs, begin), inputs.reader(pairs.longest)
         difference = difference_to(ground, pairs.longest)
         for chunk in lane:
-            to_rows.begin(chunk, difference(x[chunk.rows]))
+            own = x[:0] if pairs.same is None else difference(x[chunk.rows])
+            to_rows.begin(chunk, own)
             for group in chunk.groups:
                 to_rows.add(group, difference(read(_whole(group))))
 

@@ -83,7 +83,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     how.add_argument("--device", default="cpu")
     how.add_argument("--dtype", choices=DTYPES, default="float32")
     how.add_argument("--autocast", choices=("bfloat16", "float16"))
-    how.add_argument("--threads", type=int, metavar="N", help="of torch's arithmetic")
+    how.add_argument("--threads", type=_positive, metavar="N", help="of torch's arithmetic")
     how.add_argument("--repeats", type=int, default=7, metavar="N")
     how.add_argument("--check-samples", type=int, default=2, metavar="N", help="0: no errors")
     how.add_argument("--no-layers", action="store_true", help="do not time layers one by one")

@@ -42,13 +42,15 @@ def lanes(targets: Tensor, windows: int, count: int) -> list[slice]:
     """
     rows = len(targets)
     whole = [slice(0, rows)]
-    if count == 1:
+    if count == 1 or not rows:
         return whole
     starts = np.empty(rows, np.bool_)
     _find_starts(targets.numpy(), windows, starts)
     (places,) = starts.nonzero()
     wanted = rows * np.arange(1, count) // count
-    cuts = places[np.abs(places[:, None] - wanted).argmin(0)] if len(places) else wanted[:0]
+    behind = np.searchsorted(places, wanted)
+    before, after = places[behind - 1], places.take(behind, mode="clip")  # row 0 is a start
+    cuts = np.where(wanted - before < after - wanted, before, after)
     bounds = [0, *np.unique(cuts).tolist(), rows]
     found = [slice(*ends) for ends in pairwise(bounds) if ends[0] < ends[1]]
     longest = max(part.stop - part.start for part in found)

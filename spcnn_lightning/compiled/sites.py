@@ -63,7 +63,9 @@ def find_pairs(
     """
     n, taps = len(coords), len(steps)
     window = np.array(steps, np.int64), np.array(stride, np.int64)
-    field = _Field(coords, batch_size, shape, *window)
+    # No window need lead from a site to itself, but sites that are kept must lie in their box.
+    reach = np.vstack([window[0], np.zeros_like(window[0][:1])]) if same_sites else window[0]
+    field = _Field(coords, batch_size, shape, reach, window[1])
     if field.volume > FIELD_FACTOR * n * taps:
         return None
     keys = field.keys(*window)

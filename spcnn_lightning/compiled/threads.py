@@ -11,8 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -34,22 +34,38 @@ def in_lanes(function: Callable[[Lane], Result], lanes: Sequence[Lane]) -> list[
     results: dict[int, Result] = {}
     errors: list[BaseException] = []
 
-    def run(_: object) -> None:
-        _here.is_lane = True
+    def share() -> Iterator[None]:
         try:
+            yield
+            _here.is_lane = True
             with torch.inference_mode(inference), torch.no_grad():  # modes belong to threads
                 first, step = openmp.omp_get_thread_num(), openmp.omp_get_num_threads()
                 for number in range(first, len(lanes), step):
                     results[number] = function(lanes[number])
+        except GeneratorExit:  # of a thread that there is not
+            return
         except BaseException as error:  # C cannot hand it on; it is raised below
             errors.append(error)
-        finally:
-            _here.is_lane = False
+        yield
 
-    # All threads of torch, also where lanes are fewer: others would end, and begin anew.
-    openmp.GOMP_parallel(_CALLBACK(run), None, 0, 0)
+    # Handlers of signals run in the main thread wherever Python is. At the entry of a function
+    # ctypes would drop what they raise; so each thread goes on with an iterator, in its `try`.
+    shares = [share() for _ in range(openmp.omp_get_max_threads())]
+    for each in shares:
+        next(each)
+    going_on = partial(next, map(next, iter(shares.pop, None)))
+    try:
+        # All threads of torch, also where lanes are fewer: others would end, and begin anew.
+        openmp.GOMP_parallel(_CALLBACK(going_on), None, 0, 0)
+    finally:
+        _here.is_lane = False  # of this thread; the others do nothing else
+    if not errors and len(results) < len(lanes):
+        errors.append(KeyboardInterrupt("a signal ended an operation"))
     if errors:
-        raise errors[0]
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # else the error keeps this frame, and the frame the error
     return [results[number] for number in range(len(lanes))]
 
 

@@ -25,11 +25,10 @@ def max_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> tup
     ``features`` has shape (N, C) and ``ground`` (C,). Gradients go to the first maximum.
     """
     x, background = features, ground
-    if features.dtype.itemsize == 2 and features.device.type == "cpu":
-        numbers = rulebook.num_inputs * features.shape[1]
-        if not (features.dtype is torch.bfloat16 and _moves_bits(rulebook, numbers)):
-            # The same maxima: CPUs compare float32 faster.
-            x, background = features.float(), ground.float()
+    short = features.dtype.itemsize == 2 and features.device.type == "cpu"
+    if short and not _moves_bits(features, rulebook):
+        # The same maxima: CPUs compare float32 faster.
+        x, background = features.float(), ground.float()
     rows: Tensor = _MaxOfWindows.apply(x, background, rulebook)  # type: ignore[no-untyped-call]  # torch's
     return rows.to(features.dtype), ground
 
@@ -44,11 +43,20 @@ def avg_of_windows(features: Tensor, ground: Tensor, rulebook: KernelMap) -> Ten
     return ground + sums / slots
 
 
-def _moves_bits(rulebook: KernelMap, numbers: int) -> bool:
+def _moves_bits(rows: Tensor, rulebook: KernelMap) -> bool:
     """Return whether compiled loops pool bfloat16 as it is: where gradients need not be added."""
-    plain = rulebook.outside is None and rulebook.geometry.num_taps < 255
-    bits = torch.empty(0, dtype=torch.int16)
-    return plain and _windows_are_disjoint(rulebook.geometry) and compiled_for(numbers, bits)
+    return (
+        rows.dtype is torch.bfloat16
+        and rulebook.outside is None
+        and _has_short_winners(rulebook)
+        and _windows_are_disjoint(rulebook.geometry)
+        and compiled_for(rows.numel(), rows.detach().view(torch.int16))
+    )
+
+
+def _has_short_winners(rulebook: KernelMap) -> bool:
+    """Return whether a byte holds the number of each slot, and two numbers more."""
+    return rulebook.geometry.num_taps < 255
 
 
 def has_dense_pooling(features: Tensor, rulebook: FullFieldMap) -> bool:
@@ -57,7 +65,8 @@ def has_dense_pooling(features: Tensor, rulebook: FullFieldMap) -> bool:
     if not known or features.device.type != "cpu" or rulebook.geometry.dimensions > 3:
         return False
     numbers = rulebook.num_pairs * features.shape[1]
-    return not (_windows_are_disjoint(rulebook.geometry) and compiled_for(numbers, features))
+    loops = _windows_are_disjoint(rulebook.geometry) and _has_short_winners(rulebook)
+    return not (loops and compiled_for(numbers, features))
 
 
 def max_of_fields(features: Tensor, rulebook: FullFieldMap) -> Tensor:
@@ -101,11 +110,11 @@ class _MaxOfWindows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, ground: Tensor, rulebook: KernelMap) -> Tensor:
         table, outside = rulebook.out_to_in, rulebook.outside
-        taps, ground_row = table.shape[1], rulebook.num_inputs
+        ground_row = rulebook.num_inputs
         ctx.rulebook = rulebook
-        bits = x.dtype is torch.bfloat16 and _moves_bits(rulebook, 0)
         numbers = table.numel() * x.shape[1]
-        if bits or (outside is None and taps < 255 and compiled_for(numbers, x, ground)):
+        plain = outside is None and _has_short_winners(rulebook)
+        if _moves_bits(x, rulebook) or (plain and compiled_for(numbers, x, ground)):
             from spcnn_lightning.compiled import pooling
 
             best, winner = pooling.max_of_windows(x.contiguous(), ground.contiguous(), table)
@@ -127,8 +136,7 @@ class _MaxOfWindows(torch.autograd.Function):
         (winner,) = ctx.saved_tensors
         grad_x = grad_ground = None
         of_sites, of_ground = _gradient_of_sites, _gradient_of_ground
-        bits = grad.dtype is torch.bfloat16 and _moves_bits(ctx.rulebook, 0)
-        if bits or compiled_for(grad.numel(), grad, winner):
+        if _moves_bits(grad, ctx.rulebook) or compiled_for(grad.numel(), grad, winner):
             of_sites, of_ground, grad = _compiled_of_sites, _compiled_of_ground, grad.contiguous()
         if ctx.needs_input_grad[0]:
             grad_x = of_sites(grad, winner, ctx.rulebook)
@@ -167,7 +175,7 @@ def _max_by_tap(rows: Tensor, table: Tensor, slots: Tensor) -> tuple[Tensor, Ten
 def _compiled_of_sites(grad: Tensor, winner: Tensor, rulebook: KernelMap) -> Tensor:
     from spcnn_lightning.compiled import pooling
 
-    if _windows_are_disjoint(rulebook.geometry):
+    if _windows_are_disjoint(rulebook.geometry) and _has_short_winners(rulebook):
         return pooling.gradient_of_disjoint(
             grad, winner, rulebook.out_to_in, rulebook.num_inputs, rulebook.num_pairs
         )

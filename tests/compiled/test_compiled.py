@@ -106,15 +106,23 @@ def test_compiled_loops_change_no_bit(threads, network, dtype, monkeypatch):
 @pytest.mark.parametrize("density", [1.1, 0.4])
 @pytest.mark.parametrize(
     "geometry",
-    [ConvGeometry((2, 2), 2), ConvGeometry((3, 2), (4, 2)), ConvGeometry((3, 3), 2)],
-    ids=str,
+    [
+        ConvGeometry((2, 2), 2),
+        ConvGeometry((3, 2), (4, 2)),
+        ConvGeometry((3, 3), 2),
+        ConvGeometry((17, 17), 17),  # more slots than a byte can number
+    ],
+    ids=lambda geometry: str(geometry.kernel_size),
 )
 def test_pooling_has_the_bits_of_torch(geometry, density, dtype, monkeypatch):
     """Of full fields, too; some sites lie in no window, and many values are equal."""
     pytest.importorskip("numba")
     generator = torch.Generator().manual_seed(5)
-    coords = torch.nonzero(torch.rand(3, 11, 9, generator=generator) < density).int()
+    shape = (11, 9) if geometry.num_taps < 256 else (35, 17)
+    coords = torch.nonzero(torch.rand(3, *shape, generator=generator) < density).int()
     values = torch.randint(-3, 4, (len(coords), 5), generator=generator).to(dtype)
+    if geometry.num_taps > 256:
+        values = torch.arange(values.numel()).view_as(values).to(dtype)  # the last slots win
     results = []
     for worth in (10**18, 0):
         monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
@@ -122,7 +130,7 @@ def test_pooling_has_the_bits_of_torch(geometry, density, dtype, monkeypatch):
         monkeypatch.setattr(compiled, "WAKING", 0)
         rows = values.clone().requires_grad_()
         ground = torch.ones(5, dtype=dtype, requires_grad=True)
-        batch = SparseBatch(ActiveSet(coords, (11, 9), 3), rows, ground, validate=False)
+        batch = SparseBatch(ActiveSet(coords, shape, 3), rows, ground, validate=False)
         out = functional.max_pool(batch, geometry)
         seed = torch.cos(torch.arange(out.features.numel())).view_as(out.features).to(dtype)
         (out.features * seed).sum().backward()

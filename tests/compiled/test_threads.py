@@ -1,7 +1,11 @@
 """Lanes: chains of operations on the threads of torch."""
 
+import contextlib
+import gc
 import multiprocessing
+import signal
 import threading
+import weakref
 
 import pytest
 import torch
@@ -88,6 +92,56 @@ def test_a_failing_lane_is_told_after_all_have_ended(failing, two_threads):
     # One thread's later lanes fall with it.
     assert len(ended) >= len(LANES) - 2
     assert in_lanes(lambda rows: rows.stop, LANES) == [2, 3, 7]
+
+
+def test_what_the_handler_of_a_signal_raises_is_raised(two_threads):
+    class StopError(Exception):
+        pass
+
+    def stop(number, frame):
+        raise StopError
+
+    def lane(rows):
+        for _ in range(20):
+            torch.ones(64, 64).exp_()
+
+    before = signal.signal(signal.SIGALRM, stop)
+    raised = 0
+    try:
+        for number in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.00001 * number)
+                for _ in range(100):
+                    in_lanes(lane, LANES)
+            except StopError:
+                raised += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert num_threads() == 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert raised == 200
+
+
+def test_a_failed_lane_is_forgotten(two_threads):
+    class Large:
+        pass
+
+    seen = []
+
+    def lane(rows):
+        large = Large()
+        seen.append(weakref.ref(large))
+        raise MemoryError("no room")
+
+    gc.disable()
+    try:
+        with contextlib.suppress(MemoryError):
+            in_lanes(lane, LANES)
+        assert seen
+        assert not any(large() for large in seen)
+    finally:
+        gc.enable()
 
 
 def test_who_watches_operations_sees_all_of_them(two_threads):
