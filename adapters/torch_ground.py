@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spcnn_lightning.adapters.torch_rows import Windows, lanes_of, project, side_by_side
+from spcnn_lightning.adapters.torch_project import project, side_by_side
+from spcnn_lightning.adapters.torch_rows import Windows, lanes_of
 from spcnn_lightning.adapters.torch_taps import gradients_over_taps, sum_over_taps
 from spcnn_lightning.adapters.torch_ways import gradients
 from spcnn_lightning.compiled.threads import in_lanes
@@ -24,7 +25,9 @@ class _WithGround(torch.autograd.Function):
         wants_x, wants_ground, wants_weight, wants_bias = ctx.needs_input_grad[:4]
         # Sites in terms of their difference to the ground state, then what all taps see of it.
         wanted = wants_x or wants_ground, wants_weight
-        if ctx.by_tap:
+        if not any(wanted):
+            grad_x = grad_w = None
+        elif ctx.by_tap:
             operands = grad, x, weight, ctx.kernel_map, False, *wanted, ground
             grad_x, grad_w = gradients_over_taps(*operands)
         else:

@@ -9,13 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spcnn_lightning.adapters import torch_rows
+from spcnn_lightning.adapters.torch_project import gradients_over_inputs, project, side_by_side
 from spcnn_lightning.adapters.torch_rows import (
     Sums,
     Windows,
-    gradients_over_inputs,
     lanes_of,
-    project,
-    side_by_side,
     total,
 )
 from spcnn_lightning.adapters.torch_taps import gradients_over_taps, sum_over_taps

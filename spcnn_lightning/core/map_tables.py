@@ -57,7 +57,7 @@ class KernelMap(SiteMap):
         with torch.inference_mode(False), torch.no_grad():
             n, taps, m = self.num_inputs, self.geometry.num_taps, self.num_outputs
             if compiled_for(2 * n * taps, self.in_to_out):
-                from spcnn_lightning.compiled.sites import windows_of
+                from spcnn_lightning.compiled.pairs import windows_of
 
                 return windows_of(self.in_to_out, m)
             # Row M collects the entries that reach no output, until it is overwritten.
@@ -71,7 +71,7 @@ class KernelMap(SiteMap):
         """Input rows and output rows of all pairs, grouped by tap, and the number for each tap."""
         with torch.inference_mode(False), torch.no_grad():
             if compiled_for(4 * self.in_to_out.numel(), self.in_to_out):
-                from spcnn_lightning.compiled.sites import pairs_of
+                from spcnn_lightning.compiled.pairs import pairs_of
 
                 return pairs_of(self.in_to_out, self.num_outputs)
             reaches = (self.in_to_out < self.num_outputs).T

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spcnn_lightning import compiled
-from spcnn_lightning.adapters import torch_rows, torch_ways
+from spcnn_lightning.adapters import torch_project, torch_rows, torch_ways
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
 from spcnn_lightning.core.kernel_map import kernel_map
@@ -161,7 +161,7 @@ def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkey
     sums = []
     for worth in (10**18, 0):
         monkeypatch.setattr(compiled, "WORTH_COMPILING", worth)
-        sums.append(torch_rows.project(rows, matrix, found.out_to_in, found.in_to_out))
+        sums.append(torch_project.project(rows, matrix, found.out_to_in, found.in_to_out))
     assert torch.equal(sums[0], sums[1])
     assert adding.in_order(found.out_to_in, len(coords)) is not shuffled
     padded = torch.cat([rows, rows.new_zeros(1, 4)])
