@@ -83,7 +83,8 @@ def draw(densities: list[float], ratios: list[float], title: str, path: Path) ->
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.loglog(densities, ratios, "o-")
-    axes.set_yticks([0.5, 0.7, 1, 1.5, 2], ["0.5", "0.7", "1", "1.5", "2"])
+    ticks = [tick for tick in (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10) if tick < 1.1 * max(1, *ratios)]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.axhline(1.0, color="grey", linestyle=":")
     axes.set(xlabel="active sites of the input, %", ylabel="time of dense / sparse", title=title)
