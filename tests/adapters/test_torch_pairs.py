@@ -59,3 +59,14 @@ def test_every_pair_is_there_once(block, threads, geometry, side, shuffled, monk
     assert set(seen) == expected
     if not shuffled:
         assert len(found.lanes) == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_each_lane_has_the_block_of_one_thread(threads, monkeypatch):
+    monkeypatch.setattr(torch_rows, "LEAST_ROWS", 1)
+    monkeypatch.setattr(torch_rows, "CACHE_BLOCK", 40)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    rulebook = map_of(SUBMANIFOLD)
+    found = Pairs(*rulebook.pairs, rulebook.num_outputs, width=4)
+    assert len(found.lanes) == threads
+    assert found.longest == 10

@@ -140,6 +140,19 @@ def test_pooling_has_the_bits_of_torch(geometry, density, dtype, monkeypatch):
         assert one is None or torch.equal(one, same)
 
 
+def test_compiled_loops_leave_other_devices_alone(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(compiled, "WORTH_COMPILING", 0)
+    sites = ActiveSet(torch.zeros(1, 3, dtype=torch.int32), (4, 4), 1)
+    kernel_map(sites, ConvGeometry((2, 2), 2)).windows  # noqa: B018  # so that it is there on meta, too
+    there = sites.relocated(lambda tensor: tensor.to("meta"), {})
+    rows = torch.ones(1, 5, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    batch = SparseBatch(there, rows, rows.detach()[0], validate=False)
+    out = functional.max_pool(batch, ConvGeometry((2, 2), 2)).features
+    (grad,) = torch.autograd.grad(out, rows, torch.ones_like(out))
+    assert (grad.device.type, grad.shape, out.dtype) == ("meta", rows.shape, torch.bfloat16)
+
+
 @pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_sums_of_blocks_have_the_bits_of_sums_of_windows(shuffled, dtype, monkeypatch):
