@@ -18,7 +18,7 @@ needing = {
         "spcnn_lightning.datamodules.raster.compiled",
         *(
             f"spcnn_lightning.compiled.{name}"
-            for name in ("adding", "gathering", "pairs", "pooling", "sites")
+            for name in ("adding", "arrays", "gathering", "pairs", "pooling", "sites")
         ),
     ],
 }

@@ -7,10 +7,10 @@ from typing import Any
 
 import numba
 import numpy as np
-import torch
 from torch import Tensor
 
 from spcnn_lightning.compiled import in_pieces
+from spcnn_lightning.compiled.arrays import array_of, number
 
 LONGEST_LANE = 1.3
 """Times its share of the rows; with longer ones, threads had better share each operation."""
@@ -68,17 +68,13 @@ class Adder:
     """
 
     def __init__(self, block: Tensor, targets: Tensor, out: Tensor) -> None:
-        self.targets, self.out, self.add = targets.numpy(), out.numpy(), _add
-        if block.dtype is torch.bfloat16:
-            self.block, self.add = block.view(torch.int16).numpy().view(np.uint16), _add_bfloat16
-        else:
-            self.block = block.numpy()
+        self.targets, self.out, self.block = targets.numpy(), out.numpy(), array_of(block)
 
     def __call__(self, part: slice) -> None:
         """Add the beginning of the block, which holds these rows."""
         targets, channels = self.targets[part], self.out.shape[1]
         numbers = targets.size * channels
-        in_pieces(self.add, channels, numbers, self.block, targets, self.out)
+        in_pieces(_add, channels, numbers, self.block, targets, self.out)
 
 
 @_compile
@@ -118,17 +114,4 @@ def _add(block, targets, out, first, end):  # type: ignore[no-untyped-def]
             if m < windows:
                 total, some = out[m, first:end], block[n, start + first : start + end]
                 for c in range(len(total)):  # of slices: indices that cannot be negative
-                    total[c] += some[c]
-
-
-@_compile
-def _add_bfloat16(block, targets, out, first, end):  # type: ignore[no-untyped-def]
-    """Add bfloat16, given as its bits: the upper half of a float32."""
-    windows, channels = out.shape
-    for n in range(len(targets)):
-        for tap in range(targets.shape[1]):
-            m, start = targets[n, tap], tap * channels
-            if m < windows:
-                total, some = out[m, first:end], block[n, start + first : start + end]
-                for c in range(len(total)):
-                    total[c] += np.uint32(np.uint32(some[c]) << np.uint32(16)).view(np.float32)
+                    total[c] += number(some[c])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spcnn_lightning.compiled import in_pieces
+from spcnn_lightning.compiled.arrays import array_of, number
 
 _compile: Any = numba.njit(cache=True, nogil=True)
 
@@ -28,16 +29,9 @@ def max_of_windows(x: Tensor, ground: Tensor, table: Tensor) -> tuple[Tensor, Te
     rows, channels = len(table), x.shape[1]
     best = x.new_empty(rows, channels)
     winner = torch.empty(rows, channels, dtype=torch.uint8)
-    loop, arrays = _max, (x, ground, table, best, winner)
-    if x.dtype is torch.bfloat16:
-        loop, arrays = _max_bfloat16, (_bits(x), _bits(ground), table, _bits(best), winner)
-    in_pieces(loop, rows, table.numel() * channels, *arrays)
+    arrays = array_of(x), array_of(ground), table, array_of(best), winner
+    in_pieces(_max, rows, table.numel() * channels, *arrays)
     return best, winner
-
-
-def _bits(tensor: Tensor) -> Any:
-    """Return bfloat16 as its bits, the upper half of a float32: NumPy does not know it."""
-    return tensor.detach().view(torch.int16).numpy().view(np.uint16)
 
 
 def gradient_of_sites(grad: Tensor, winner: Tensor, table: Tensor) -> Tensor:
@@ -68,8 +62,7 @@ def gradient_of_disjoint(
     out = grad.new_empty(rows, grad.shape[1])
     if pairs < rows:
         out.zero_()  # some lie in no window
-    arrays = (_bits(grad), _bits(out)) if grad.dtype is torch.bfloat16 else (grad, out)
-    in_pieces(_spread, len(table), out.numel(), arrays[0], winner, table, arrays[1])
+    in_pieces(_spread, len(table), out.numel(), array_of(grad), winner, table, array_of(out))
     return out
 
 
@@ -79,8 +72,7 @@ def gradient_of_ground(grad: Tensor, winner: Tensor, taps: int) -> Tensor:
     Torch adds up, as it does without compiled loops: the same bits.
     """
     won = torch.empty_like(grad)
-    arrays = (_bits(grad), _bits(won)) if grad.dtype is torch.bfloat16 else (grad, won)
-    in_pieces(_keep_ground, len(grad), grad.numel(), arrays[0], winner, taps, arrays[1])
+    in_pieces(_keep_ground, len(grad), grad.numel(), array_of(grad), winner, taps, array_of(won))
     return (won.float() if grad.dtype is torch.bfloat16 else won).sum(0).to(grad.dtype)
 
 
@@ -100,33 +92,9 @@ def _max(x, ground, table, best, winner, first, end):  # type: ignore[no-untyped
                     winner[m, c] = slot
             else:
                 for c in range(channels):
-                    value, old = row[c], best[m, c]
+                    value = number(row[c])
                     # Strict: the first of equal values keeps its place. NaN wins, as in torch.
-                    wins = (value > old) | np.isnan(value)
-                    best[m, c] = value if wins else old
-                    winner[m, c] = slot if wins else winner[m, c]
-
-
-@_compile
-def _max_bfloat16(x, ground, table, best, winner, first, end):  # type: ignore[no-untyped-def]
-    half = np.uint32(16)
-    taps, channels = table.shape[1], x.shape[1]
-    for m in range(first, end):
-        for tap in range(taps):
-            n = table[m, tap]
-            if n < len(x):
-                row, slot = x[n], np.uint8(tap)
-            else:
-                row, slot = ground, np.uint8(taps)
-            if tap == 0:
-                for c in range(channels):
-                    best[m, c] = row[c]
-                    winner[m, c] = slot
-            else:
-                for c in range(channels):
-                    value = np.uint32(np.uint32(row[c]) << half).view(np.float32)
-                    old = np.uint32(np.uint32(best[m, c]) << half).view(np.float32)
-                    wins = (value > old) | np.isnan(value)
+                    wins = (value > number(best[m, c])) | np.isnan(value)
                     best[m, c] = row[c] if wins else best[m, c]
                     winner[m, c] = slot if wins else winner[m, c]
 
