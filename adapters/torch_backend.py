@@ -20,9 +20,11 @@ from spcnn_lightning.adapters.torch_dense import (
 )
 from spcnn_lightning.adapters.torch_full import can_fill, full_outputs, share_of_outputs
 from spcnn_lightning.adapters.torch_ground import (
-    ByTapWithGround,
-    GatherWithGround,
-    ProjectWithGround,
+    BY_TAP,
+    GATHER,
+    PROJECT,
+    GroundWay,
+    WithGround,
     ground_of,
 )
 from spcnn_lightning.adapters.torch_ways import ByTap, GatherFirst, ProjectFirst
@@ -138,10 +140,9 @@ class TorchBackend:
         if _is_dense_convolution(kernel_map, features, weight):
             new_ground = ground_of(ground, weight, bias)
             return convolve_field(features, weight, bias, kernel_map), new_ground
-        way = _way(features, weight, kernel_map)
-        assert not isinstance(way, Box)  # which `takes_ground` declines
-        found: tuple[Tensor, Tensor] = _WITH_GROUND[way].apply(  # type: ignore[no-untyped-call]  # torch's
-            features, ground, weight, bias, kernel_map
+        way = _WITH_GROUND[_cheapest(weight, kernel_map)[0]]  # in no box: `takes_ground` said so
+        found: tuple[Tensor, Tensor] = WithGround.apply(  # type: ignore[no-untyped-call]  # torch's
+            features, ground, weight, bias, kernel_map, way
         )
         return found
 
@@ -164,23 +165,25 @@ class TorchBackend:
 
 
 Way = type[ProjectFirst] | type[GatherFirst] | type[ByTap]
-_WITH_GROUND = {
-    ProjectFirst: ProjectWithGround,
-    GatherFirst: GatherWithGround,
-    ByTap: ByTapWithGround,
-}
+_WITH_GROUND: dict[Way, GroundWay] = {ProjectFirst: PROJECT, GatherFirst: GATHER, ByTap: BY_TAP}
 
 
 def _way(
     features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool = False
 ) -> Way | Box:
     """Return the way that costs least: a function, or the box for a dense convolution."""
+    way, work = _cheapest(weight, kernel_map, transposed)
+    box = None if transposed else _better_box(features, weight, kernel_map, work)
+    return way if box is None else box
+
+
+def _cheapest(weight: Tensor, kernel_map: KernelMap, transposed: bool = False) -> tuple[Way, int]:
+    """Return the sparse way that costs least, and what it costs."""
     rows = kernel_map.num_inputs, kernel_map.num_outputs
     rows_in, rows_out = reversed(rows) if transposed else rows
     work = _work_of_ways(rows_in, rows_out, kernel_map.num_pairs, weight)
     way = min(work, key=work.__getitem__)
-    box = None if transposed else _better_box(features, weight, kernel_map, work[way])
-    return way if box is None else box
+    return way, work[way]
 
 
 def _work_of_ways(rows_in: int, rows_out: int, pairs: int, weight: Tensor) -> dict[Way, int]:

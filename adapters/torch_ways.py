@@ -26,9 +26,8 @@ class _OverWindows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x and weight."""
-        tables = _tables(ctx.kernel_map, ctx.transposed)
-        (x, weight), (wants_x, wants_weight) = ctx.saved_tensors, ctx.needs_input_grad[:2]
-        found = gradients(grad, x, weight, tables, wants_x, wants_weight)
+        (x, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad[:2]
+        found = gradients(grad, x, weight, ctx.kernel_map, ctx.transposed, *wanted)
         return *found, None, None
 
 
@@ -102,17 +101,17 @@ def gradients(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
-    tables: tuple[Tensor, Tensor],
+    kernel_map: KernelMap,
+    transposed: bool,
     wants_x: bool,
     wants_weight: bool,
     ground: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of x and weight, over the inputs' or the outputs' windows.
 
-    ``tables`` are (output row -> input rows) and (input row -> output rows). With a ground state
-    they are those of a convolution of ``x - ground``.
+    With a ground state they are those of a convolution of ``x - ground``.
     """
-    to_inputs, to_outputs = tables
+    to_inputs, to_outputs = _tables(kernel_map, transposed)
     taps, c_in, c_out = weight.shape
     numbers = len(to_inputs) * taps * c_in
     fewer = len(to_inputs) < len(to_outputs) if wants_x else numbers < to_outputs.numel() * c_out

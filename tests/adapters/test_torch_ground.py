@@ -7,9 +7,10 @@ from spcnn_lightning import compiled
 from spcnn_lightning.adapters import torch_backend, torch_rows
 from spcnn_lightning.adapters.torch_backend import TorchBackend
 from spcnn_lightning.adapters.torch_ground import (
-    ByTapWithGround,
-    GatherWithGround,
-    ProjectWithGround,
+    BY_TAP,
+    GATHER,
+    PROJECT,
+    WithGround,
 )
 from spcnn_lightning.core.active_set import ActiveSet
 from spcnn_lightning.core.geometry import ConvGeometry
@@ -17,7 +18,7 @@ from spcnn_lightning.core.kernel_map import kernel_map
 from spcnn_lightning.core.sparse_batch import SparseBatch
 from spcnn_lightning.nn import functional
 
-WAYS = [GatherWithGround, ProjectWithGround, ByTapWithGround]
+WAYS = [GATHER, PROJECT, BY_TAP]
 GEOMETRIES = [
     ConvGeometry((2, 2)),
     ConvGeometry((3, 2), (2, 1), 1),
@@ -74,7 +75,7 @@ def test_it_is_the_formula(geometry, with_bias, way, operands, block, monkeypatc
     expected = results(sites, x, ground, weight, bias, geometry, leaves)
     monkeypatch.setattr(TorchBackend, "takes_ground", lambda *operands: True)
     plain = {with_ground: plain for plain, with_ground in torch_backend._WITH_GROUND.items()}[way]
-    monkeypatch.setattr(torch_backend, "_way", lambda *operands: plain)
+    monkeypatch.setattr(torch_backend, "_cheapest", lambda *operands: (plain, 0))
     found = results(sites, x, ground, weight, bias, geometry, leaves)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
@@ -89,31 +90,31 @@ def test_each_gradient_alone(way, place, operands):
     leaves = [leaf.detach() for leaf in leaves]
     leaves[place].requires_grad_()
     rulebook = kernel_map(sites, geometry)
-    rows, new = way.apply(*leaves, rulebook)
+    rows, new = WithGround.apply(*leaves, rulebook, way)
     seeds = [torch.cos(torch.arange(t.numel(), dtype=t.dtype)).view_as(t) for t in (rows, new)]
     (found,) = torch.autograd.grad([rows, new], leaves[place], seeds)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("way", "channels"), [(GatherWithGround, 200), (ProjectWithGround, 1)])
+@pytest.mark.parametrize(("way", "channels"), [(GATHER, 200), (PROJECT, 1)])
 def test_it_is_taken_where_it_is_the_cheaper_way(way, channels, operands, monkeypatch):
     sites, x, ground, *_ = operands
     taken = []
-    apply = way.apply
-    monkeypatch.setattr(way, "apply", lambda *a: taken.append(1) or apply(*a))
+    apply = WithGround.apply
+    monkeypatch.setattr(WithGround, "apply", lambda *a: taken.append(a[-1]) or apply(*a))
     weight = torch.randn(4, 3, channels, dtype=torch.float64)
     batch = SparseBatch(sites, x, ground)
     functional.sparse_conv(batch, weight, None, ConvGeometry((2, 2)), "torch")
-    assert taken == [1]
+    assert taken == [way]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_result_may_be_changed_in_place(way, operands):
     sites, *leaves = operands
-    rows, _ = way.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))))
+    rows, _ = WithGround.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))), way)
     rows.mul_(2).sum().backward()
     once = leaves[0].grad.clone()
     leaves[0].grad = None
-    rows, _ = way.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))))
+    rows, _ = WithGround.apply(*leaves, kernel_map(sites, ConvGeometry((3, 3))), way)
     rows.sum().backward()
     torch.testing.assert_close(once, 2 * leaves[0].grad)
